@@ -1,0 +1,39 @@
+# The whole developer interface. Each target sets up what it needs.
+.PHONY: help setup demo test check bench lab lock clean
+UV = $(shell command -v uv || echo .cache/uv/bin/uv)
+RUN = .venv/bin
+
+help:            ## show this list
+	@sed -n 's/^\([a-z]*\): *.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+setup:           ## system packages, uv, the locked environment, the lab's environment
+	@.ci/setup
+
+demo: setup      ## the main job: weights to a measured service, on the embedded lab
+	@$(RUN)/runbook run all --profile lab/tiny --approve auto
+
+test:            ## set up, then every test
+	@.ci/setup browser
+	@$(RUN)/python -m pytest
+
+check: setup     ## lint, types, import rules, notebook hygiene, lock freshness
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@$(UV) lock --check --quiet
+	@$(RUN)/python -m pytest -q tests/unit/test_house.py tests/unit/test_notebooks.py
+
+bench: setup     ## benchmarks; results are recorded in tests/bench/results
+	@$(RUN)/python tests/bench/run.py
+
+lab: setup       ## start the lab and leave it up; prints how to open JupyterLab
+	@$(RUN)/runbook lab up
+
+lock: setup      ## renew both locks after a change of pyproject.toml or requirements.in
+	@$(UV) lock
+	@$(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_35 \
+	    --generate-hashes --no-annotate --no-header \
+	    runbook_lib/lab/requirements.in -o runbook_lib/lab/requirements.txt
+
+clean:           ## remove environments and caches of this checkout
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,1 @@
+"""From a symptom to the line that shows the cause and the one thing to change."""

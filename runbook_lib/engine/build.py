@@ -1,0 +1,225 @@
+"""Run the commands of a build, once for each set of inputs.
+
+An engine is kept under the digest of everything it was made from. A second build of the same
+inputs finds the first one's receipt, checks every file against it, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.artifacts import Engine, EngineIdentity, Phase, digest_of, utc_now
+from runbook_lib.engine.commands import Command
+from runbook_lib.errors import BuildError
+from runbook_lib.files import content_digest, list_files, locked, write_whole
+
+__all__ = ["build_once"]
+
+RECEIPT = "receipt.json"
+PHASE = re.compile(r"\[[a-z-]+\] phase (?P<name>\S+) done (?P<seconds>[0-9.]+)")
+
+
+def build_once(
+    commands: Callable[[Path], Sequence[Command]],
+    identity: Callable[[Path], EngineIdentity],
+    *,
+    inputs: Mapping[str, Any],
+    store: Path,
+    log: Path,
+    on_line: Callable[[str], None] = lambda _: None,
+    timeout: float = 3600.0,
+) -> Engine:
+    """The engine of these inputs: the one in `store` whose receipt holds, else a new one.
+
+    Args:
+        commands: the commands that build into a work folder; the engine is its subfolder `engine`.
+        identity: reads an engine directory's identity.
+        inputs: everything the result depends on, as plain values; their digest is the engine's key.
+        store: folder of all kept engines. Two builds of one key take turns.
+        log: where the commands' whole output goes.
+        on_line: is told each line of that output.
+        timeout: seconds for all commands together.
+
+    Raises:
+        BuildError: a command failed, was stopped, or took too long; nothing half-built is kept.
+    """
+    key = digest_of(dict(inputs))
+    folder = store / key.removeprefix("sha256:")[:16]
+    with locked(store, f"{folder.name}.lock"):
+        if (kept := _kept(folder, key, identity)) is not None:
+            on_line(f"The receipt of {kept.built_at:%Y-%m-%d %H:%M} UTC holds: nothing is built.")
+            return kept
+        on_line(f"Building {folder.name}")
+        _build(commands, folder, key, log, on_line, timeout)
+        built = _kept(folder, key, identity)
+    if built is None:
+        raise BuildError(
+            f"The engine in {folder} is not what its commands just built.",
+            why="A file differs from the digest taken when the build ended.",
+            fix="Look for a failing disk or another process that writes there, then build again.",
+        )
+    return built.model_copy(update={"reused": False})
+
+
+def _kept(folder: Path, key: str, identity: Callable[[Path], EngineIdentity]) -> Engine | None:
+    """The engine of a folder when its receipt names these inputs and every file is as it was."""
+    try:
+        receipt = json.loads((folder / RECEIPT).read_bytes())
+    except (OSError, ValueError):
+        return None
+    files = list_files(folder, leave_out=[RECEIPT])
+    digest = content_digest(files)
+    if receipt.get("inputs") != key or receipt.get("digest") != digest:
+        return None
+    return Engine(
+        path=str(folder),
+        identity=identity(folder),
+        files=files,
+        engine_digest=digest,
+        size_bytes=sum(file.size for file in files),
+        build_seconds=receipt["seconds"],
+        phases=tuple(Phase(**phase) for phase in receipt["phases"]),
+        commands=tuple(tuple(argv) for argv in receipt["commands"]),
+        inputs_digest=key,
+        built_at=datetime.fromisoformat(receipt["built_at"]),
+        reused=True,
+    )
+
+
+def _build(
+    commands: Callable[[Path], Sequence[Command]],
+    folder: Path,
+    key: str,
+    log: Path,
+    on_line: Callable[[str], None],
+    timeout: float,
+) -> None:
+    began, phases = time.monotonic(), list[Phase]()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        work = Path(name)
+        steps = commands(work)
+        for step in steps:
+            phases += _run(step, log, on_line, timeout - (time.monotonic() - began))
+        seconds = time.monotonic() - began
+        engine = work / "engine"
+        if not (engine / "config.json").is_file():
+            raise BuildError(
+                "The build ended without an error, and without an engine.",
+                why=f"{engine / 'config.json'} is missing.",
+                fix=f"Read what the commands said: {log}",
+            )
+        receipt = {
+            "inputs": key,
+            "digest": content_digest(list_files(engine)),
+            "seconds": round(seconds, 3),
+            "phases": [phase.model_dump() for phase in phases],
+            "commands": [[word.replace(name, "WORK") for word in step.argv] for step in steps],
+            "built_at": utc_now().isoformat(),
+        }
+        write_whole(engine / RECEIPT, json.dumps(receipt, indent=2))
+        shutil.rmtree(folder, ignore_errors=True)
+        engine.rename(folder)
+
+
+def _run(step: Command, log: Path, on_line: Callable[[str], None], timeout: float) -> list[Phase]:
+    """Run one command to its end; its own phase lines, or else the command as one phase."""
+    phases: list[Phase] = []
+    said: deque[str] = deque(maxlen=12)
+    began = time.monotonic()
+    with log.open("a", encoding="utf-8") as record:
+        record.write(f"$ {shlex.join(step.argv)}\n")
+        process = _start(step)
+        timer = threading.Timer(max(timeout, 0.0), _kill, [process])
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                line = raw.rstrip("\n")
+                record.write(raw)
+                said.append(line)
+                if found := PHASE.search(line):
+                    phases.append(Phase(name=found["name"], seconds=float(found["seconds"])))
+                on_line(line)
+            code = process.wait()
+        finally:
+            timed_out = not timer.is_alive()
+            timer.cancel()
+            _kill(process)
+    if timed_out and code != 0:
+        raise BuildError(
+            f"The build step {step.step} took longer than the {timeout:.0f} s left for it.",
+            why=_last(said),
+            fix=f"Give it more time, or read the log: {log}",
+            page="06_troubleshoot",
+        )
+    if code != 0:
+        raise BuildError(
+            f"The build step {step.step} failed ({_ending(code)}).",
+            why=_last(said),
+            fix=f"The whole log: {log}",
+            page="06_troubleshoot",
+        )
+    return phases or [Phase(name=step.step, seconds=round(time.monotonic() - began, 3))]
+
+
+def _start(step: Command) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            step.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    except OSError as error:
+        raise BuildError(
+            f"The build step {step.step} can't start: {step.argv[0]} ({error.strerror}).",
+            why="The program is not on this machine's PATH." if isinstance(error, FileNotFoundError) else "",
+            fix="TensorRT-LLM's tools are in its release container: run the build there (same image as the server).",
+        ) from None
+
+
+def _die_with_parent() -> None:
+    """A killed run leaves no compiler behind (Linux; elsewhere the command just runs on)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End the command and everything it started; nothing when it has ended."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name}; the kernel's out-of-memory killer ends a process like this" if code == -9 else name
+
+
+def _last(said: Iterable[str]) -> str:
+    lines = [line.strip() for line in said if line.strip()]
+    return "\n".join(lines[-4:])

@@ -1,0 +1,99 @@
+"""Progress for people: a line that redraws itself in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+__all__ = ["Spinner", "Terminal"]
+
+WIDTH = 24
+FULL, EMPTY = "█", "·"
+
+
+def _live(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class _Line:
+    """One line: redrawn at most ten times a second where that is possible."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.live = _live(stream)
+        self.drawn = 0.0
+
+    def draw(self, text: str, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.live and (force or now - self.drawn > 0.1):
+            self.drawn = now
+            columns = shutil.get_terminal_size().columns
+            self.stream.write(f"\r\x1b[2K{text[: columns - 1]}")
+            self.stream.flush()
+
+    def end(self, text: str) -> None:
+        self.stream.write(f"\r\x1b[2K{text}\n" if self.live else f"{text}\n")
+        self.stream.flush()
+
+
+class Terminal:
+    """Draws a run: one line a page, with cells, seconds and the step at work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.line = _Line(stream)
+        self.page = ""
+        self.began = time.monotonic()
+
+    def __call__(self, kind: str, what: Any) -> None:
+        """Take an event of `run_pages`."""
+        if kind == "run":
+            self.line.end(f"record    {os.path.relpath(what.folder)}")
+        elif kind == "lab":
+            self.line.draw(f"starting the lab {what}", force=True)
+        elif kind == "line":
+            self.line.draw(what)
+        elif kind == "page":
+            self.page, self.began = what.name, time.monotonic()
+            self.line.draw(f"{self.page:<20} starting", force=True)
+        elif kind == "cell":
+            self._cell(what)
+        elif kind == "page_done":
+            self._done(what)
+
+    def _cell(self, event: Any) -> None:
+        share = event.index / max(event.total, 1)
+        bar = FULL * round(share * WIDTH) + EMPTY * (WIDTH - round(share * WIDTH))
+        seconds = time.monotonic() - self.began
+        self.line.draw(f"{self.page:<20} {bar} {event.index}/{event.total} {seconds:5.1f} s  {event.description}")
+
+    def _done(self, result: Any) -> None:
+        words = {"completed": "ok", "held": "held", "failed": "FAILED", "not_run": "not run"}
+        self.line.end(f"{result.page:<20} {words[result.status]:<8} {result.seconds:6.1f} s")
+
+
+class Spinner:
+    """A single step that takes longer than a second: what it says, and for how long."""
+
+    def __init__(self, label: str, stream: TextIO) -> None:
+        self.label = label
+        self.line = _Line(stream)
+        self.began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.line.draw(f"{self.label} …", force=True)
+        return self
+
+    def __call__(self, *told: Any) -> None:
+        """Show the last word of the step."""
+        text = " ".join(str(one) for one in told)
+        self.line.draw(f"{self.label} {time.monotonic() - self.began:5.1f} s  {text}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        seconds = time.monotonic() - self.began
+        if kind is None and (self.line.live or seconds > 1):
+            self.line.end(f"{self.label}: {seconds:.1f} s")

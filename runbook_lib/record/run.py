@@ -1,0 +1,99 @@
+"""A run's folder: where its pages, artifacts, data and logs go, and how it is found again."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.artifacts import utc_now
+from runbook_lib.errors import RecordError
+from runbook_lib.files import write_whole
+
+__all__ = ["Run"]
+
+ABOUT = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run by its folder: `outputs/<UTC time>-<profile>-<id>/`."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, outputs: Path, profile: str) -> Run:
+        """A new, empty run below `outputs`.
+
+        Raises:
+            RecordError: the folder can't be made (no permission, no space).
+        """
+        slug = re.sub(r"[^a-z0-9.]+", "-", profile.lower().removesuffix(".yaml")).strip("-.")[-40:]
+        folder = outputs / f"{utc_now():%Y%m%dT%H%M%SZ}-{slug}-{secrets.token_hex(3)}"
+        run = cls(folder)
+        try:
+            folder.mkdir(parents=True)
+            write_whole(folder / ABOUT, json.dumps({"profile": profile, "started": utc_now().isoformat()}, indent=2))
+        except OSError as error:
+            raise RecordError(
+                f"The run's folder {folder} can't be made.",
+                why=str(error.strerror),
+                fix="Free some space, or choose another place: --outputs DIR or RUNBOOK_OUTPUTS.",
+            ) from None
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """The run of a folder.
+
+        Raises:
+            RecordError: the folder is not a run's.
+        """
+        if not (folder / ABOUT).is_file():
+            raise RecordError(
+                f"{folder} is not a run.",
+                why=f"It has no {ABOUT}.",
+                fix="Give the folder of a run below outputs/, or leave it out to start a new one.",
+            )
+        return cls(folder.absolute())
+
+    @classmethod
+    def newest(cls, outputs: Path, profile: str) -> Run | None:
+        """The newest run of a profile below `outputs`, if there is one."""
+        found = sorted((path.parent for path in outputs.glob(f"*/{ABOUT}")), reverse=True)
+        return next((cls(folder) for folder in found if cls(folder).about().get("profile") == profile), None)
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def artifacts(self) -> Path:
+        """Where pages hand on their results."""
+        return self.folder / "artifacts"
+
+    @property
+    def data(self) -> Path:
+        """Tables and raw measurements."""
+        return self.folder / "data"
+
+    @property
+    def logs(self) -> Path:
+        """What builders and servers said."""
+        return self.folder / "logs"
+
+    def about(self) -> dict[str, Any]:
+        """What was written down about the run so far."""
+        try:
+            known = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to what is written down about the run."""
+        write_whole(self.folder / ABOUT, json.dumps(self.about() | facts, indent=2, default=str))

@@ -1,0 +1,70 @@
+"""Triton's `config.pbtxt`: templates filled, text parsed and written."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from runbook_lib.errors import RepositoryError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+__all__ = ["fill_template", "format_config", "parse_config"]
+
+
+def fill_template(text: str, values: Mapping[str, str], *, where: str) -> str:
+    """Put values in place of `${name}`.
+
+    Args:
+        text: the template; `$$` stands for one dollar sign.
+        values: a value for each placeholder; values that the text does not use are ignored.
+        where: how to call the text in an error, for example `"ensemble/config.pbtxt"`.
+
+    Raises:
+        RepositoryError: a placeholder has no value. NVIDIA's fill_template.py leaves it in the
+            file instead, and Triton then fails at load with a text-format error.
+    """
+    template = string.Template(text)
+    if not template.is_valid():
+        raise RepositoryError(
+            f"{where} has a $ that is no placeholder.",
+            why="A placeholder is written ${name}.",
+            fix="Write $$ for a dollar sign.",
+        )
+    missing = sorted(set(template.get_identifiers()) - set(values))
+    if missing:
+        names = ", ".join(f"${{{name}}}" for name in missing)
+        raise RepositoryError(
+            f"{where} has placeholders without a value: {names}.",
+            why="Triton does not fill placeholders and would refuse the file.",
+            fix="Give each a value in the layout settings.",
+        )
+    return template.substitute(values)
+
+
+def parse_config(text: str, *, where: str) -> Message:
+    """Parse a `config.pbtxt` into Triton's `inference.ModelConfig` message.
+
+    Raises:
+        RepositoryError: the text is not one; the parser's line and column are in `why`.
+    """
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    try:
+        return cast("Message", text_format.Parse(text, model_config_pb2.ModelConfig()))
+    except text_format.ParseError as error:
+        raise RepositoryError(
+            f"{where} is not a Triton model configuration.",
+            why=str(error),
+            fix="Correct the line named above; string tensors are TYPE_STRING in this file.",
+        ) from error
+
+
+def format_config(config: Message) -> str:
+    """The text of a `config.pbtxt` for a parsed configuration; parsing it gives the same."""
+    from google.protobuf import text_format
+
+    return str(text_format.MessageToString(config))

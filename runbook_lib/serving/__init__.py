@@ -1,0 +1,1 @@
+"""Serving: start, watch and describe the servers that answer for a model."""
