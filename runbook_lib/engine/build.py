@@ -29,7 +29,7 @@ from runbook_lib.engine.commands import Command
 from runbook_lib.errors import BuildError
 from runbook_lib.files import content_digest, list_files, locked, write_whole
 
-__all__ = ["build_once"]
+__all__ = ["build_once", "kept_engine"]
 
 RECEIPT = "receipt.json"
 PHASE = re.compile(r"\[[a-z-]+\] phase (?P<name>\S+) done (?P<seconds>[0-9.]+)")
@@ -44,6 +44,7 @@ def build_once(
     log: Path,
     on_line: Callable[[str], None] = lambda _: None,
     timeout: float = 3600.0,
+    rebuild: bool = False,
 ) -> Engine:
     """The engine of these inputs: the one in `store` whose receipt holds, else a new one.
 
@@ -55,14 +56,14 @@ def build_once(
         log: where the commands' whole output goes.
         on_line: is told each line of that output.
         timeout: seconds for all commands together.
+        rebuild: build again although a receipt holds; the old engine stays until the new one is whole.
 
     Raises:
         BuildError: a command failed, was stopped, or took too long; nothing half-built is kept.
     """
-    key = digest_of(dict(inputs))
-    folder = store / key.removeprefix("sha256:")[:16]
+    key, folder = _place(inputs, store)
     with locked(store, f"{folder.name}.lock"):
-        if (kept := _kept(folder, key, identity)) is not None:
+        if not rebuild and (kept := _kept(folder, key, identity)) is not None:
             on_line(f"The receipt of {kept.built_at:%Y-%m-%d %H:%M} UTC holds: nothing is built.")
             return kept
         on_line(f"Building {folder.name}")
@@ -75,6 +76,19 @@ def build_once(
             fix="Look for a failing disk or another process that writes there, then build again.",
         )
     return built.model_copy(update={"reused": False})
+
+
+def kept_engine(
+    inputs: Mapping[str, Any], identity: Callable[[Path], EngineIdentity], *, store: Path
+) -> Engine | None:
+    """The engine of these inputs if a receipt holds; builds nothing."""
+    key, folder = _place(inputs, store)
+    return _kept(folder, key, identity)
+
+
+def _place(inputs: Mapping[str, Any], store: Path) -> tuple[str, Path]:
+    key = digest_of(dict(inputs))
+    return key, store / key.removeprefix("sha256:")[:16]
 
 
 def _kept(folder: Path, key: str, identity: Callable[[Path], EngineIdentity]) -> Engine | None:

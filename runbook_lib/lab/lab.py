@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,15 @@ class Lab:
         """Its living servers."""
         return listing(self.folder)
 
-    def serve(self, repository: str, server: str, *, timeout: float = 120.0) -> tuple[Running, float]:
+    def serve(
+        self,
+        repository: str,
+        server: str,
+        *,
+        facts: Mapping[str, str] | None = None,
+        strict: bool = True,
+        timeout: float = 120.0,
+    ) -> tuple[Running, float]:
         """Start a Triton of this lab on a repository in Triton's own URI form.
 
         Raises:
@@ -84,6 +92,8 @@ class Lab:
                 name=server,
                 credentials=store.credentials,
                 owner=self.owner,
+                facts=facts,
+                strict=strict,
                 timeout=timeout,
             )
 

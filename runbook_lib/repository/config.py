@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 from runbook_lib.errors import RepositoryError
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 __all__ = ["fill_template", "format_config", "parse_config"]
 
@@ -44,17 +41,17 @@ def fill_template(text: str, values: Mapping[str, str], *, where: str) -> str:
     return template.substitute(values)
 
 
-def parse_config(text: str, *, where: str) -> Message:
+def parse_config(text: str, *, where: str) -> Any:
     """Parse a `config.pbtxt` into Triton's `inference.ModelConfig` message.
 
     Raises:
         RepositoryError: the text is not one; the parser's line and column are in `why`.
     """
-    from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
+    from google.protobuf import text_format  # type: ignore[import-untyped]
+    from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
 
     try:
-        return cast("Message", text_format.Parse(text, model_config_pb2.ModelConfig()))
+        return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
         raise RepositoryError(
             f"{where} is not a Triton model configuration.",
@@ -63,7 +60,7 @@ def parse_config(text: str, *, where: str) -> Message:
         ) from error
 
 
-def format_config(config: Message) -> str:
+def format_config(config: Any) -> str:
     """The text of a `config.pbtxt` for a parsed configuration; parsing it gives the same."""
     from google.protobuf import text_format
 

@@ -153,9 +153,7 @@ def _check_inputs(
 
 
 def _missing(path: Path, fix: str) -> RepositoryError:
-    return RepositoryError(
-        f"{path} does not exist.", why="The model repository needs it.", fix=fix
-    )
+    return RepositoryError(f"{path} does not exist.", why="The model repository needs it.", fix=fix)
 
 
 def _configs(settings: LayoutSettings) -> Iterator[tuple[Path, str]]:

@@ -130,14 +130,15 @@ def start(spec: ServerSpec, folder: Path, owner: Owner | None) -> Running:
         "stop_seconds": spec.stop_seconds,
     }
     # The order goes through a pipe: the server's environment may hold keys, and a file would keep them.
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", keeper.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=log.open("ab"),
-        start_new_session=True,
-        cwd=spec.cwd,
-    )
+    with log.open("ab") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+            cwd=spec.cwd,
+        )
     assert process.stdin is not None
     process.stdin.write(json.dumps(order).encode())
     process.stdin.close()
@@ -164,7 +165,7 @@ def _await_state(name: str, folder: Path, process: subprocess.Popen[bytes]) -> R
     state = _read(folder / f"{name}.json")
     raise ServiceError(
         f"{name} did not start.",
-        why=str(state.get("reason") or log_tail(folder / f"{name}.log") or "its keeper ended without a word"),
+        why="\n".join(filter(None, [str(state.get("reason", "")), log_tail(folder / f"{name}.log")])),
         fix=f"Read {folder / f'{name}.log'}.",
         page="06_troubleshoot",
     )

@@ -69,10 +69,16 @@ def start_triton(
     owner: Owner | None,
     timeout: float = 120.0,
     ports: tuple[int, int, int] | None = None,
+    facts: Mapping[str, str] | None = None,
+    strict: bool = True,
 ) -> tuple[Running, float]:
     """Start a server on a repository (folder or URI in Triton's own form) and wait until it is ready.
 
     Ports are loopback and chosen free. A port that somebody took in between is tried again with others.
+
+    Args:
+        facts: more to write down about the server, as what it serves.
+        strict: wait until every model is ready; else only until the server lives, whatever its models do.
 
     Returns:
         The running server (`facts`: http, grpc, metrics URLs, repository) and the seconds to ready.
@@ -82,12 +88,15 @@ def start_triton(
     """
     for attempt in range(3):
         chosen = ports if ports and attempt == 0 else tuple(free_ports(3))
-        spec = _spec(install, repository, folder, name, credentials, chosen)
+        spec = _spec(install, repository, folder, name, credentials, chosen, strict, facts or {})
         began_at = _size(folder / f"{name}.log")
         running = start(spec, folder, owner)
         try:
             seconds = wait_healthy(
-                running, lambda: is_ready(running.facts["http"]), timeout=timeout, what=f"Triton ({name})"
+                running,
+                lambda: is_ready(running.facts["http"], path="ready" if strict else "live"),
+                timeout=timeout,
+                what=f"Triton ({name})",
             )
         except ServiceError as error:
             stop(running)
@@ -105,6 +114,8 @@ def _spec(
     name: str,
     credentials: S3Credentials | None,
     ports: tuple[int, ...],
+    strict: bool,
+    more: Mapping[str, str],
 ) -> ServerSpec:
     http, grpc, metrics = ports
     argv = [
@@ -118,11 +129,12 @@ def _spec(
         "--metrics-address=127.0.0.1",
         f"--metrics-port={metrics}",
         "--exit-timeout-secs=5",
+        f"--exit-on-error={str(strict).lower()}",
         "--allow-gpu-metrics=false",
         "--metrics-interval-ms=500",
         f"--backend-config=python,shm-region-prefix-name=runbook-{http}",
     ]
-    facts = {
+    facts = dict(more) | {
         "http": f"http://127.0.0.1:{http}",
         "grpc": f"127.0.0.1:{grpc}",
         "metrics": f"http://127.0.0.1:{metrics}/metrics",
@@ -158,10 +170,10 @@ def _explained(error: ServiceError, log: Path, began_at: int) -> ServiceError:
     return ServiceError(error.what, why=why, fix=error.fix, page="06_troubleshoot")
 
 
-def is_ready(url: str, *, timeout: float = 2.0) -> bool:
-    """Whether the server says that it and all its models are ready."""
+def is_ready(url: str, *, path: str = "ready", timeout: float = 2.0) -> bool:
+    """Whether the server says that it and all its models are ready (with `live`: that it lives)."""
     try:
-        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=timeout) as answer:
+        with urllib.request.urlopen(f"{url}/v2/health/{path}", timeout=timeout) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False

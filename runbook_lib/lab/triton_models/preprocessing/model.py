@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 from tokenizers import Tokenizer
+
+RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout")
 
 Ints = npt.NDArray[np.int32]
 
@@ -36,13 +39,13 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: pb_utils.InferenceRequest) -> object:
+        unknown = [name for name in json.loads(request.parameters() or "{}") if not reserved(name)]
+        if unknown:
+            return _refusal(f"unexpected inference input '{unknown[0]}'")
         try:
             tensors = self._encode(request)
         except UnicodeDecodeError as error:
-            wrong = pb_utils.TritonError(
-                f"a text input is not valid UTF-8: {error}", pb_utils.TritonError.INVALID_ARG
-            )
-            return pb_utils.InferenceResponse(error=wrong)
+            return _refusal(f"a text input is not valid UTF-8: {error}")
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, value) for name, value in tensors.items()]
         )
@@ -79,7 +82,9 @@ class TritonPythonModel:
         self, request: pb_utils.InferenceRequest, name: str, default: int, rows: int
     ) -> Ints:
         given = _tensor(request, name)
-        return np.full((rows, 1), default, np.int32) if given is None else given
+        if given is None:
+            return np.full((rows, 1), default, np.int32)
+        return np.asarray(given, np.int32)
 
     def _id_of(self, token: str | dict[str, str]) -> int:
         text = token if isinstance(token, str) else token["content"]
@@ -87,6 +92,15 @@ class TritonPythonModel:
         if found is None:
             raise pb_utils.TritonModelException(f"the tokenizer has no token {text!r}")
         return int(found)
+
+
+def reserved(parameter: str) -> bool:
+    """Whether a request parameter may be there: Triton's own, or one that clients always send.
+
+    Triton's `/generate` turns every unknown key of the request's JSON into a parameter, which no
+    model then reads; refused, a misspelt key is found instead of having no effect.
+    """
+    return parameter.startswith("triton_") or parameter in RESERVED
 
 
 def word_matrix(batch: list[list[list[int]]]) -> Ints:
@@ -101,7 +115,12 @@ def word_matrix(batch: list[list[list[int]]]) -> Ints:
     return matrix
 
 
-def _tensor(request: pb_utils.InferenceRequest, name: str) -> npt.NDArray[np.generic] | None:
+def _refusal(text: str) -> object:
+    error = pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG)
+    return pb_utils.InferenceResponse(error=error)
+
+
+def _tensor(request: pb_utils.InferenceRequest, name: str) -> Any:
     found = pb_utils.get_input_tensor_by_name(request, name)
     return None if found is None else found.as_numpy()
 

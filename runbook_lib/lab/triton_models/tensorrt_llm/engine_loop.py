@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import openvino as ov
-import openvino_genai as genai
+import openvino as ov  # type: ignore[import-not-found]
+import openvino_genai as genai  # type: ignore[import-not-found]
 from generation import Generation
 from output import Output, Tensors
 
@@ -24,8 +24,13 @@ __all__ = ["Client", "EngineLoop", "Load"]
 class Client(Protocol):
     """Where the responses to one Triton request go."""
 
-    def send(self, tensors: Tensors | None, error: str, last: bool) -> None:
-        """Send one response; `tensors` None with `last` only ends the request."""
+    request_id: str
+
+    def send(self, tensors: Tensors | None, *, last: bool) -> None:
+        """Send one response; None with `last` only ends the request."""
+
+    def fail(self, error: str, *, last: bool, cancelled: bool = False) -> None:
+        """Send an error."""
 
     def gone(self) -> bool:
         """True when nobody waits for the responses any more."""
@@ -87,6 +92,7 @@ class EngineLoop:
         self._arrived: deque[_Job] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._to_stop: set[str] = set()
         self._waiting: deque[tuple[_Job, Generation]] = deque()
         self._running: list[_Running] = []
         self._next_id = self._iterations = 0
@@ -98,6 +104,12 @@ class EngineLoop:
         """Queue the generations of one request; returns at once."""
         with self._wake:
             self._arrived.append(_Job(client, generations, len(generations)))
+            self._wake.notify()
+
+    def stop(self, request_id: str) -> None:
+        """Cancel the requests with this id; returns at once."""
+        with self._wake:
+            self._to_stop.add(request_id)
             self._wake.notify()
 
     def close(self) -> None:
@@ -114,9 +126,10 @@ class EngineLoop:
             try:
                 self._step()
             except RuntimeError as error:
-                self._fail_all(f"Encountered an error in forwardAsync function: {error}")
+                text = f"Encountered an error in forwardAsync function: {error}"
+                self._fail_where(lambda _: True, text)
             self._report_load()
-        self._fail_all("The model was unloaded before the request was complete.")
+        self._fail_where(lambda _: True, "The model was unloaded before the request was complete.")
 
     def _take(self) -> bool:
         with self._wake:
@@ -136,27 +149,20 @@ class EngineLoop:
                     self._next_id, ov.Tensor(generation.prompt[None, :]), _config(generation)
                 )
             except RuntimeError as error:
-                self._end(job, None, str(error))
+                self._fail(job, str(error))
                 continue
             self._running.append(_Running(job, Output(generation, self._vocabulary), handle))
 
     def _drop_cancelled(self) -> None:
+        with self._wake:
+            stopped, self._to_stop = self._to_stop, set()
         now = time.monotonic()
-        if now < self._next_cancel:
+        if now < self._next_cancel and not stopped:
             return
         self._next_cancel = now + self._cancel_period
-        jobs = {id(job): job for job in self._jobs()}
-        for job in jobs.values():
-            job.cancelled = job.client.gone()
-        for running in self._running:
-            if running.job.cancelled:
-                running.handle.cancel()
-                self._end(running.job, None, "")
-        for job, _ in self._waiting:
-            if job.cancelled:
-                self._end(job, None, "")
-        self._running = [one for one in self._running if not one.job.cancelled]
-        self._waiting = deque(one for one in self._waiting if not one[0].cancelled)
+        for job in {id(job): job for job in self._jobs()}.values():
+            job.cancelled = job.client.request_id in stopped or job.client.gone()
+        self._fail_where(lambda job: job.cancelled, "The request was cancelled.", cancelled=True)
 
     def _step(self) -> None:
         if not self._pipeline.has_non_finished_requests():
@@ -173,31 +179,35 @@ class EngineLoop:
             for part in handle.read().values():
                 output.add(part.generated_ids, part.generated_log_probs)
         status = handle.get_status()
-        ended = status != genai.GenerationStatus.RUNNING
+        ended = bool(status != genai.GenerationStatus.RUNNING)
         if status == genai.GenerationStatus.IGNORED:
-            self._end(running.job, None, "The KV cache has no room for the request.")
+            self._fail(running.job, "The KV cache has no room for the request.")
             return True
         if output.stopped and not ended:
             handle.cancel()
             ended = True
         tensors = output.next(ended)
         if ended:
-            self._end(running.job, tensors, "")
-        elif tensors is not None:
-            running.job.client.send(tensors, "", last=False)
+            running.job.left -= 1
+        if ended or tensors is not None:
+            running.job.client.send(tensors, last=not running.job.left)
         return ended
 
-    def _end(self, job: _Job, tensors: Tensors | None, error: str) -> None:
+    def _fail(self, job: _Job, error: str, *, cancelled: bool = False) -> None:
         job.left -= 1
-        job.client.send(tensors, error, last=not job.left)
+        job.client.fail(error, last=not job.left, cancelled=cancelled)
 
-    def _fail_all(self, error: str) -> None:
+    def _fail_where(
+        self, condition: Callable[[_Job], bool], error: str, *, cancelled: bool = False
+    ) -> None:
         for running in self._running:
-            running.handle.cancel()
-            self._end(running.job, None, error)
-        for job, _ in self._waiting:
-            self._end(job, None, error)
-        self._running, self._waiting = [], deque()
+            if condition(running.job):
+                running.handle.cancel()
+        for job in self._jobs():
+            if condition(job):
+                self._fail(job, error, cancelled=cancelled)
+        self._running = [one for one in self._running if not condition(one.job)]
+        self._waiting = deque(one for one in self._waiting if not condition(one[0]))
 
     def _jobs(self) -> list[_Job]:
         return [one.job for one in self._running] + [job for job, _ in self._waiting]
@@ -210,9 +220,7 @@ class EngineLoop:
         self._next_report = now + self._report_period
         usage = 0.0 if idle else self._pipeline.get_metrics().cache_usage / 100
         context = sum(not one.started for one in self._running)
-        self._report(
-            Load(len(self._running), len(self._waiting), context, usage, self._iterations)
-        )
+        self._report(Load(len(self._running), len(self._waiting), context, usage, self._iterations))
 
 
 def _config(generation: Generation) -> Any:

@@ -88,9 +88,7 @@ def read_request(read: Callable[[str], Tensor | None], limits: Limits) -> list[G
 class _Row:
     """One row of a request's tensors."""
 
-    def __init__(
-        self, read: Callable[[str], Tensor | None], row: int, limits: Limits
-    ) -> None:
+    def __init__(self, read: Callable[[str], Tensor | None], row: int, limits: Limits) -> None:
         self._read, self._index, self._limits = read, row, limits
 
     def generation(self, ids: Tensor) -> Generation:

@@ -3,6 +3,7 @@
 `execute` reads a request and queues it; the engine's own thread answers through the request's
 response sender (see `engine_loop.py`). With `decoupled: true` a stream gets a response as soon
 as tokens with whole characters are there, without it each request gets exactly one response.
+A request with `stop` true and the id of another one cancels that one.
 `sequence_length` counts the tokens of its response, so a stream's sum is the total. The output
 never holds the prompt.
 """
@@ -13,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import engine_runtime
+import engine_runtime  # type: ignore[import-not-found]
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 from engine_loop import EngineLoop
 from gauges import Gauges
@@ -54,13 +55,21 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Queue the requests; a wrong one is answered with an error at once."""
         for request in requests:
-            client = _Client(request.get_response_sender())
+            client = _Client(request)
+            read = _reader(request)
             try:
-                generations = read_request(_reader(request), self.limits)
+                if read("stop") is not None and read("stop").any():
+                    self._stop(client)
+                else:
+                    self.loop.submit(client, read_request(read, self.limits))
             except RequestError as error:
-                client.send(None, str(error), last=True)
-            else:
-                self.loop.submit(client, generations)
+                client.fail(str(error), last=True)
+
+    def _stop(self, client: _Client) -> None:
+        if not client.request_id:
+            raise RequestError("Trying to stop a request but request ID is not provided")
+        self.loop.stop(client.request_id)
+        client.send({}, last=True)
 
     def finalize(self) -> None:
         """Stop the engine's thread."""
@@ -68,19 +77,24 @@ class TritonPythonModel:
 
 
 class _Client:
-    def __init__(self, sender: Any) -> None:
-        self._sender = sender
+    """Where the responses to one Triton request go."""
 
-    def send(self, tensors: Tensors | None, error: str, last: bool) -> None:
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
+        self.request_id = str(request.request_id())
+
+    def send(self, tensors: Tensors | None, *, last: bool) -> None:
         flags = FINAL if last else 0
-        if error:
-            problem = pb_utils.TritonError(error, pb_utils.TritonError.INVALID_ARG)
-            self._sender.send(pb_utils.InferenceResponse(error=problem), flags)
-        elif tensors is not None:
-            outputs = [pb_utils.Tensor(name, value) for name, value in tensors.items()]
-            self._sender.send(pb_utils.InferenceResponse(outputs), flags)
-        elif last:
-            self._sender.send(flags=FINAL)
+        if tensors is None:
+            self._sender.send(flags=flags)
+            return
+        outputs = [pb_utils.Tensor(name, value) for name, value in tensors.items()]
+        self._sender.send(pb_utils.InferenceResponse(outputs), flags)
+
+    def fail(self, error: str, *, last: bool, cancelled: bool = False) -> None:
+        code = pb_utils.TritonError.CANCELLED if cancelled else pb_utils.TritonError.INVALID_ARG
+        problem = pb_utils.TritonError(error, code)
+        self._sender.send(pb_utils.InferenceResponse(error=problem), FINAL if last else 0)
 
     def gone(self) -> bool:
         return bool(self._sender.is_cancelled())

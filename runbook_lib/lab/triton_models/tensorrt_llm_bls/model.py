@@ -7,10 +7,13 @@ instance serves many requests at once. The tensors are those of the ensemble.
 from __future__ import annotations
 
 import json
+import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -56,6 +59,9 @@ GENERATED = {
 }
 TO_POSTPROCESSING = {"output_ids": "TOKENS_BATCH", "sequence_length": "SEQUENCE_LENGTH"}
 
+CANCELLATION_CHECK_PERIOD = 0.1
+"""Seconds between two looks, while responses come, for a client that left."""
+
 
 class TritonPythonModel:
     """Runs preprocessing, the engine and postprocessing for each request."""
@@ -71,42 +77,77 @@ class TritonPythonModel:
         """Hand each request to a thread; the answers go through its response sender."""
         for request in requests:
             inputs = {tensor.name(): tensor for tensor in request.inputs()}
-            self.pool.submit(self._serve, inputs, request.get_response_sender())
+            self.pool.submit(
+                self._serve, inputs, request.parameters(), request.get_response_sender()
+            )
 
     def finalize(self) -> None:
         """Let the requests that run come to their end."""
         self.pool.shutdown()
 
-    def _serve(self, inputs: dict[str, Any], sender: Any) -> None:
+    def _serve(self, inputs: dict[str, Any], parameters: str, sender: Any) -> None:
         try:
-            for outputs in self._answers(inputs):
-                sender.send(pb_utils.InferenceResponse(outputs))
-                if sender.is_cancelled():
-                    break
-            sender.send(flags=FINAL)
+            for outputs in self._answers(inputs, parameters, sender):
+                sender.send(pb_utils.InferenceResponse(outputs), 0 if self.decoupled else FINAL)
+            if self.decoupled:
+                sender.send(flags=FINAL)
         except pb_utils.TritonModelException as error:
             problem = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
             sender.send(pb_utils.InferenceResponse(error=problem), FINAL)
 
-    def _answers(self, inputs: dict[str, Any]) -> Iterator[list[Any]]:
-        encoded = _call("preprocessing", _renamed(inputs, TO_PREPROCESSING), list(PREPROCESSED))
-        asked = [*_renamed(encoded, PREPROCESSED), *_renamed(inputs, TO_ENGINE)]
-        names = ["output_ids", *GENERATED]
-        request = pb_utils.InferenceRequest(
-            model_name=self.engine, inputs=asked, requested_output_names=names
+    def _answers(self, inputs: dict[str, Any], parameters: str, sender: Any) -> Iterator[list[Any]]:
+        # The parameters go along, so that preprocessing finds the ones that nothing reads.
+        encoded = _call(
+            "preprocessing", _renamed(inputs, TO_PREPROCESSING), list(PREPROCESSED), parameters
         )
-        responses = request.exec(decoupled=True) if self.decoupled else [request.exec()]
-        for response in responses:
+        asked = [*_renamed(encoded, PREPROCESSED), *_renamed(inputs, TO_ENGINE)]
+        for generated in self._generate(asked, sender):
+            text = _call("postprocessing", _renamed(generated, TO_POSTPROCESSING), ["OUTPUT"])
+            named = _renamed(text, {"OUTPUT": "text_output"})
+            yield [*named, *_renamed(generated, GENERATED)]
+
+    def _generate(self, asked: list[Any], sender: Any) -> Iterator[dict[str, Any]]:
+        names = ["output_ids", *GENERATED]
+        if not self.decoupled:
+            yield _call(self.engine, asked, names)
+            return
+        request = pb_utils.InferenceRequest(
+            request_id=uuid.uuid4().hex,
+            model_name=self.engine,
+            inputs=asked,
+            requested_output_names=names,
+        )
+        looked = time.monotonic()
+        for response in request.exec(decoupled=True):
             generated = _outputs(response)
             if generated:
-                text = _call("postprocessing", _renamed(generated, TO_POSTPROCESSING), ["OUTPUT"])
-                named = _renamed(text, {"OUTPUT": "text_output"})
-                yield [*named, *_renamed(generated, GENERATED)]
+                yield generated
+            if time.monotonic() - looked > CANCELLATION_CHECK_PERIOD:
+                looked = time.monotonic()
+                if sender.is_cancelled():
+                    self._stop(request.request_id(), asked)
+
+    def _stop(self, request_id: str, asked: list[Any]) -> None:
+        # Triton does not pass a cancellation on to the requests that a model makes.
+        stop = pb_utils.Tensor("stop", np.array([[True]]))
+        request = pb_utils.InferenceRequest(
+            request_id=request_id,
+            model_name=self.engine,
+            inputs=[*asked, stop],
+            requested_output_names=["output_ids"],
+        )
+        for _ in request.exec(decoupled=True):
+            pass
 
 
-def _call(model: str, inputs: list[Any], outputs: list[str]) -> dict[str, Any]:
+def _call(
+    model: str, inputs: list[Any], outputs: list[str], parameters: str = "{}"
+) -> dict[str, Any]:
     request = pb_utils.InferenceRequest(
-        model_name=model, inputs=inputs, requested_output_names=outputs
+        model_name=model,
+        inputs=inputs,
+        requested_output_names=outputs,
+        parameters={name: str(value) for name, value in json.loads(parameters or "{}").items()},
     )
     return _outputs(request.exec())
 

@@ -1,0 +1,1 @@
+"""Benchmarks that say what was measured, how surely, and what they can't tell."""

@@ -1,0 +1,89 @@
+"""From the stamped bytes of one answer to its arrivals, tokens and errors (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runbook_lib.bench.answers import Answer, read_answer
+from runbook_lib.bench.records import CHUNKS, Arrival
+from runbook_lib.bench.sse import EventParser
+
+__all__ = ["Reading", "read_chunks"]
+
+_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one answer held; `error_kind` is empty for an answer that counts."""
+
+    arrivals: tuple[Arrival, ...] = ()
+    tokens_in: int | None = None
+    token_source: str = ""
+    text: str = ""
+    error_kind: str = ""
+    error: str = ""
+
+
+def read_chunks(chunks: Sequence[tuple[int, bytes]], *, streaming: bool, whole: bool) -> Reading:
+    """Read an answer of HTTP status 200.
+
+    Args:
+        chunks: (time in ns, bytes) of each read of the socket.
+        streaming: whether the bytes are server-sent events; else they are one JSON object.
+        whole: whether the answer came to its end; if not, what came is kept and not judged.
+
+    Returns:
+        The arrivals in order. An error in the stream, an unreadable or unfinished event, and an
+        answer without a token are failures although the status was 200.
+    """
+    timed, pending = _events(chunks) if streaming else _document(chunks)
+    answers = [(at, [read_answer(event) for event in events]) for at, events in timed]
+    flat = [answer for _, group in answers for answer in group]
+    source = next((answer.source for answer in flat if answer.source), CHUNKS)
+    arrivals = tuple(
+        Arrival(at, sum(_tokens(answer, source) for answer in group), len(group))
+        for at, group in answers
+    )
+    kind, words = _judge(flat, arrivals, pending) if whole else ("", "")
+    return Reading(
+        arrivals=arrivals,
+        tokens_in=next((one.tokens_in for one in flat if one.tokens_in is not None), None),
+        token_source=source if flat else "",
+        text="".join(answer.text for answer in flat)[:_TEXT],
+        error_kind=kind,
+        error=words,
+    )
+
+
+def _events(chunks: Sequence[tuple[int, bytes]]) -> tuple[list[tuple[int, list[bytes]]], bool]:
+    parser = EventParser()
+    timed = [(at, events) for at, data in chunks if (events := parser.feed(data))]
+    return timed, parser.pending
+
+
+def _document(chunks: Sequence[tuple[int, bytes]]) -> tuple[list[tuple[int, list[bytes]]], bool]:
+    body = b"".join(data for _, data in chunks)
+    return ([(chunks[-1][0], [body])] if body else []), False
+
+
+def _tokens(answer: Answer, source: str) -> int:
+    if source == CHUNKS:
+        return 1 if answer.text else 0
+    return answer.tokens or 0
+
+
+def _judge(
+    answers: Sequence[Answer], arrivals: Sequence[Arrival], pending: bool
+) -> tuple[str, str]:
+    for answer in answers:
+        if not answer.readable:
+            return "unreadable", f"not a JSON object: {answer.error}"
+        if answer.error:
+            return "error in answer", answer.error
+    if pending:
+        return "cut", "the stream ended inside an event"
+    if not sum(arrival.tokens for arrival in arrivals):
+        return "no tokens", "the server answered 200 without a single token"
+    return "", ""

@@ -1,0 +1,74 @@
+"""The lab's build as commands, in TensorRT-LLM's two stages, and what an engine depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.artifacts import EngineIdentity, Limits
+from runbook_lib.engine.commands import Command
+from runbook_lib.files import content_digest, list_files, sha256_of
+from runbook_lib.lab.environment import LOCK, LabEnvironment
+from runbook_lib.profile import DeploymentProfile
+
+__all__ = ["BUILDER", "MODEL", "build_commands", "build_inputs", "limits_of", "read_identity", "weights_folder"]
+
+HERE = Path(__file__).resolve().parent
+BUILDER = HERE / "builder"
+MODEL = HERE / "model"
+EMBEDDED = "lab:model"
+
+
+def weights_folder(profile: DeploymentProfile) -> Path:
+    """The checkpoint folder of a lab profile: the embedded model, or a folder of the user's."""
+    return MODEL if profile.weights == EMBEDDED else Path(profile.weights).expanduser().absolute()
+
+
+def limits_of(profile: DeploymentProfile) -> Limits:
+    """The engine's limits as the profile sets them."""
+    return Limits(
+        max_batch_size=profile.max_batch_size,
+        max_input_len=profile.max_input_len,
+        max_seq_len=profile.effective_max_seq_len,
+        max_num_tokens=profile.effective_max_num_tokens,
+        max_beam_width=profile.max_beam_width,
+    )
+
+
+def build_commands(profile: DeploymentProfile, environment: LabEnvironment, work: Path) -> list[Command]:
+    """Convert the checkpoint, then build the engine into `work/engine`; every limit written out."""
+    python, limits = str(environment.python), limits_of(profile)
+    convert = [
+        *(python, str(BUILDER / "convert_checkpoint.py")),
+        *("--model_dir", str(weights_folder(profile))),
+        *("--output_dir", str(work / "checkpoint")),
+        *("--dtype", profile.dtype),
+        *("--quantization", profile.quantization),
+        *("--kv_cache_dtype", profile.kv_cache_dtype),
+        *("--tp_size", str(profile.tensor_parallel_size)),
+    ]
+    build = [
+        *(python, str(BUILDER / "build_engine.py")),
+        *("--checkpoint_dir", str(work / "checkpoint")),
+        *("--output_dir", str(work / "engine")),
+        *("--max_batch_size", str(limits.max_batch_size)),
+        *("--max_input_len", str(limits.max_input_len)),
+        *("--max_seq_len", str(limits.max_seq_len)),
+        *("--max_num_tokens", str(limits.max_num_tokens)),
+    ]
+    return [Command("convert_checkpoint", tuple(convert)), Command("build_engine", tuple(build))]
+
+
+def build_inputs(profile: DeploymentProfile, target: str) -> dict[str, Any]:
+    """Everything a lab engine depends on: weights, builder, compiler, CPU, and the choices made."""
+    return {
+        "weights": content_digest(list_files(weights_folder(profile))),
+        "builder": [sha256_of(path) for path in sorted(BUILDER.glob("*.py"))],
+        "environment": sha256_of(LOCK),
+        "target": target,
+        "dtype": profile.dtype,
+        "quantization": profile.quantization,
+        "kv_cache_dtype": profile.kv_cache_dtype,
+        "tp_size": profile.tensor_parallel_size,
+        "limits": limits_of(profile).model_dump(),
+    }

@@ -1,0 +1,145 @@
+"""The live lab's evidence, and a drill: a server that is broken on purpose, to be diagnosed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.artifacts import Finding, ModelRepository, Service
+from runbook_lib.diagnose.evidence import Evidence, collect
+from runbook_lib.diagnose.rules import diagnose
+from runbook_lib.errors import RunbookError, ServiceError
+from runbook_lib.lab.lab import current
+from runbook_lib.serving.supervise import stop
+
+__all__ = ["Drilled", "evidence_of", "load_of", "require_named", "run", "table"]
+
+SERVER = "triton-drill"
+
+
+def evidence_of(service: Service) -> Evidence:
+    """What the service's first replica says of itself.
+
+    Raises:
+        ServiceError: it says nothing at all; that is no healthy service.
+    """
+    replica = service.replicas[0]
+    found = collect(replica.http, replica.metrics, Path(replica.log))
+    if not found.models:
+        raise ServiceError(
+            f"{replica.http} says nothing.",
+            why="; ".join(f"{name} {said}" for name, said in found.sources.items()),
+            fix="Deploy again: page 03. `runbook lab status` shows what lives.",
+            page="03_deploy",
+        )
+    return found
+
+
+def load_of(evidence: Evidence) -> dict[str, float]:
+    """The gauges a reader looks at first: requests, KV blocks, and where time went (ms per inference)."""
+    shown = {
+        name.partition("{")[0] + ":" + _label(name): value
+        for name, value in evidence.metrics.items()
+        if name.startswith("nv_trt_llm_")
+    }
+    for model in evidence.statistics:
+        count = model.get("inference_stats", {}).get("success", {}).get("count", 0)
+        for part in ("queue", "compute_infer") if count else ():
+            nanoseconds = model["inference_stats"].get(part, {}).get("ns", 0)
+            shown[f"{model['name']} {part} ms"] = nanoseconds / count / 1e6
+    return shown
+
+
+def _label(name: str) -> str:
+    return name.rpartition('="')[2].rstrip('"}')
+
+
+@dataclass(frozen=True)
+class Drilled:
+    """One thing broken on purpose, and what the diagnosis made of it."""
+
+    broken: str
+    expected: str
+    named: str
+    evidence: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the best finding is the cause that was made."""
+        return self.named == self.expected
+
+
+def _other_cpu(repository: Path) -> None:
+    path = repository / "tensorrt_llm" / "1" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["lab"]["isa"] = "amx"
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def _no_backend(repository: Path) -> None:
+    path = repository / "tensorrt_llm" / "config.pbtxt"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('backend: "python"', 'backend: "tensorrtllm"'), encoding="utf-8")
+
+
+def _cut_engine(repository: Path) -> None:
+    path = repository / "tensorrt_llm" / "1" / "rank0.engine"
+    path.write_bytes(path.read_bytes()[:-100_000])
+
+
+FAULTS: tuple[tuple[str, str, Callable[[Path], None]], ...] = (
+    ("an engine of another CPU", "engine-gpu-arch-mismatch", _other_cpu),
+    ("a backend this image lacks", "runtime-library-load", _no_backend),
+    ("an engine file cut on the way", "checkpoint-conversion", _cut_engine),
+)
+
+
+def run(repository: ModelRepository) -> list[Drilled]:
+    """Break a copy of the repository in each way, serve it apart, and diagnose it blind."""
+    return [_drill(repository, *fault) for fault in FAULTS]
+
+
+def _drill(repository: ModelRepository, broken: str, expected: str, breaks: Callable[[Path], None]) -> Drilled:
+    lab = current()
+    folder = lab.folder / "drill"
+    shutil.rmtree(folder, ignore_errors=True)
+    # Real copies: the layout's engine may be a hard link to the kept one.
+    shutil.copytree(repository.path, folder, copy_function=shutil.copyfile)
+    breaks(folder)
+    log = lab.folder / f"{SERVER}.log"
+    since = log.stat().st_size if log.exists() else 0
+    running, _ = lab.serve(str(folder), SERVER, strict=False, timeout=60)
+    try:
+        found = diagnose(collect(running.facts["http"], running.facts["metrics"], log, since=since)).findings
+    finally:
+        stop(running)
+        shutil.rmtree(folder, ignore_errors=True)
+    best: Finding | None = found[0] if found else None
+    return Drilled(broken, expected, best.id if best else "nothing", best.evidence[0] if best else "")
+
+
+def table(drills: list[Drilled]) -> Any:
+    """What was broken and what was named."""
+    from runbook_lib.ui import table as make
+
+    rows = [["PASS" if one.right else "FAIL", one.broken, one.named, one.evidence[:200]] for one in drills]
+    return make(["", "broken on purpose", "named", "the line that shows it"], rows)
+
+
+def require_named(drills: list[Drilled]) -> str:
+    """End the page red when a cause was not named.
+
+    Raises:
+        RunbookError: a drill was misdiagnosed.
+    """
+    if wrong := [one for one in drills if not one.right]:
+        raise RunbookError(
+            "The diagnosis did not name what was broken on purpose.",
+            why="; ".join(f"{one.broken}: named {one.named}" for one in wrong),
+            fix="The rules need this case: keep the record and report it.",
+        )
+    return f"{len(drills)} of {len(drills)} causes named."

@@ -1,0 +1,3 @@
+"""Plan a profile of any track: model facts, device, fit, and the commands that would follow."""
+
+from __future__ import annotations

@@ -1,0 +1,168 @@
+"""Build several engines of one model, measure each under the same load, and weigh them.
+
+Each engine is a cell with a receipt: a cell whose inputs (engine, load, measuring code) are the
+same as before is not measured again, and its row says when it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.artifacts import Engine, Interval, TradeOff, TradeOffRow, digest_of, utc_now
+from runbook_lib.bench.load import run_load
+from runbook_lib.bench.metrics import measure
+from runbook_lib.bench.settings import LoadSettings
+from runbook_lib.errors import ProfileError, RunbookError
+from runbook_lib.files import write_whole
+from runbook_lib.lab import stages
+from runbook_lib.lab.lab import current
+from runbook_lib.lab.scoring import exact_match, load_questions
+from runbook_lib.places import cache_dir
+from runbook_lib.profile import DeploymentProfile
+from runbook_lib.record.approval import Change
+from runbook_lib.serving.supervise import stop
+from runbook_lib.serving.triton import generate
+from runbook_lib.study.pareto import OBJECTIVES, choose, mark_front
+
+__all__ = ["Cell", "cells_of", "changes_of", "study"]
+
+SERVER = "triton-study"
+ANSWER_TOKENS = 40
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One engine to weigh: a label and the profile with its changes in force."""
+
+    label: str
+    profile: DeploymentProfile
+
+
+def cells_of(profile: DeploymentProfile) -> list[Cell]:
+    """The profile itself and each of its `tradeoffs`.
+
+    Raises:
+        ProfileError: a cell's changes make no valid profile, or two have one label.
+    """
+    cells = [Cell("profile", profile)]
+    for one in profile.tradeoffs:
+        changed = profile.model_dump() | one.changes()
+        cells.append(Cell(one.label, DeploymentProfile.model_validate(changed)))
+    labels = [cell.label for cell in cells]
+    if len(set(labels)) < len(labels):
+        raise ProfileError(f"Two trade-offs have one label: {', '.join(labels)}.", fix="Give each its own label.")
+    return cells
+
+
+def changes_of(cells: Sequence[Cell], load: LoadSettings, *, remeasure: bool) -> list[Change]:
+    """What `study` would build and start; cells whose receipt holds are left out."""
+    open_cells = [cell for cell in cells if remeasure or _held(cell, load) is None]
+    return [
+        Change("measure", cell.label, f"{cell.profile.dtype}, {cell.profile.quantization}, KV {cell.profile.kv_cache_dtype}")
+        for cell in open_cells
+    ]
+
+
+def study(
+    profile: DeploymentProfile,
+    load: LoadSettings,
+    prompts: Sequence[str],
+    folder: Path,
+    *,
+    remeasure: bool = False,
+    on_cell: Callable[[int, str], None] = lambda *_: None,
+) -> TradeOff:
+    """Measure every cell of a profile, one after the other, each alone on the machine's lab.
+
+    A cell that can't be built or served stays as a row with its cause.
+
+    Args:
+        load: the load that each engine carries. prompts: what it is asked.
+        folder: where logs go. on_cell: is told the number and label of the cell at work.
+    """
+    rows = []
+    for number, cell in enumerate(cells_of(profile)):
+        on_cell(number, cell.label)
+        held = None if remeasure else _held(cell, load)
+        rows.append(held or _measured(cell, load, prompts, folder))
+    marked = mark_front(rows)
+    best, reason = choose(marked)
+    return TradeOff(load_profile=_told(load), objectives=OBJECTIVES, rows=marked, best=best, reason=reason)
+
+
+def _told(load: LoadSettings) -> str:
+    how = f"closed, {load.concurrency} in flight" if load.arrival == "closed" else f"Poisson, {load.rate}/s"
+    return f"{how}, {load.requests} requests, {load.max_tokens} tokens"
+
+
+def _measured(cell: Cell, load: LoadSettings, prompts: Sequence[str], folder: Path) -> TradeOffRow:
+    shown = cell.profile.model_dump(mode="json", exclude={"tradeoffs"})
+    try:
+        engine = stages.build(cell.profile, folder / f"build-{cell.label}.log")
+        row = _serve_and_measure(cell, engine, load, prompts, shown)
+    except RunbookError as error:
+        cause = error.what if not error.why else f"{error.what} {error.why}"
+        return TradeOffRow(label=cell.label, profile=shown, status="failed", cause=cause[:600], measured_at=utc_now())
+    write_whole(_receipt(cell, load), row.model_dump_json())
+    return row
+
+
+def _serve_and_measure(
+    cell: Cell, engine: Engine, load: LoadSettings, prompts: Sequence[str], shown: dict[str, Any]
+) -> TradeOffRow:
+    lab = current()
+    repository = stages.lay_out(cell.profile, engine, lab.folder / "study" / cell.label)
+    running, _ = lab.serve(repository.path, SERVER)
+    try:
+        url = str(running.facts["http"])
+        run = run_load(url, repository.entry_model, load, prompts)
+        found = measure(run)
+        accuracy = accuracy_of(url, repository.entry_model)
+    finally:
+        stop(running)
+    return TradeOffRow(
+        label=cell.label,
+        profile=shown,
+        status="measured",
+        measured_at=utc_now(),
+        engine_digest=engine.engine_digest,
+        build_time_s=engine.build_seconds,
+        engine_bytes=engine.size_bytes,
+        p95_total_ms=found.e2e_ms["p95"],
+        mean_ttft_ms=found.ttft_ms["mean"],
+        tokens_per_second=found.tokens_per_second,
+        requests_per_second=found.requests_per_second,
+        accuracy=accuracy,
+    )
+
+
+def accuracy_of(url: str, model: str) -> Interval:
+    """Exact match of the served model's greedy answers to the held-out questions.
+
+    Returns:
+        The share with its Wilson 95 % interval.
+    """
+    questions = load_questions()
+    with ThreadPoolExecutor(8) as pool:
+        texts = pool.map(lambda one: generate(url, model, one.prompt, max_tokens=ANSWER_TOKENS)["text_output"], questions)
+        answers = {one.id: text for one, text in zip(questions, texts, strict=True)}
+    scored = exact_match(answers)
+    return Interval(value=scored.share, low=scored.low, high=scored.high, n=scored.n)
+
+
+def _receipt(cell: Cell, load: LoadSettings) -> Path:
+    key = digest_of([stages.engine_key(cell.profile), cell.label, vars(load), TradeOffRow.model_json_schema()])
+    return cache_dir() / "studies" / f"{key.removeprefix('sha256:')[:16]}.json"
+
+
+def _held(cell: Cell, load: LoadSettings) -> TradeOffRow | None:
+    try:
+        known = json.loads(_receipt(cell, load).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return TradeOffRow.model_validate(known | {"reused": True})
