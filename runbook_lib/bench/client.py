@@ -1,4 +1,8 @@
-"""One request over HTTP, stamped as close to the socket as asyncio lets us."""
+"""One request over HTTP, stamped as close to the socket as asyncio lets us.
+
+While a load runs, answers are only stamped and kept: reading one takes longer than the differences
+that are to be measured.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,10 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.bench.answers import error_words
-from runbook_lib.bench.reading import read_chunks
-from runbook_lib.bench.records import RequestRecord
+from runbook_lib.bench.reading import Exchange
 from runbook_lib.bench.request_shape import RequestShape
 
 if TYPE_CHECKING:
@@ -25,23 +27,25 @@ _KEEP_IDLE_S = 600.0
 def open_session() -> aiohttp.ClientSession:
     """A session without a connection limit (aiohttp's default of 100 would become TTFT).
 
-    aiohttp sets TCP_NODELAY itself. Idle connections are kept, so that a warm-up opens them.
+    aiohttp sets TCP_NODELAY itself. Idle connections are kept, so that a warm-up opens them. An
+    `Exchange` given as `trace_request_ctx` is stamped when its body goes to the socket.
     """
     import aiohttp
 
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_IDLE_S)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+    trace = aiohttp.TraceConfig()
+    trace.on_request_chunk_sent.append(_stamp_sending)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_IDLE_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        auto_decompress=False,
+        trace_configs=[trace],
+    )
 
 
-@dataclass
-class _Exchange:
-    """What has come back so far."""
-
-    status: int = 0
-    chunks: list[tuple[int, bytes]] = field(default_factory=list)
-    kind: str = ""
-    words: str = ""
+async def _stamp_sending(_session: object, context: Any, _sent: object) -> None:
+    exchange = context.trace_request_ctx
+    if exchange is not None:
+        exchange.sent_ns = time.perf_counter_ns()
 
 
 class Client:
@@ -66,56 +70,45 @@ class Client:
         self._session = session
         self._url = url.rstrip("/") + shape.path
         self._shape = shape
-        self._streaming = shape.path.endswith("_stream")
-        accept = "text/event-stream" if self._streaming else "application/json"
+        accept = "text/event-stream" if shape.streaming else "application/json"
         self._headers = {"Content-Type": "application/json", "Accept": accept}
         self._timeout_s = timeout_s
         self._heard = heard
 
-    async def send(self, index: int, prompt: str, scheduled_ns: int | None = None) -> RequestRecord:
-        """Send one prompt and wait for the answer's end; a failure is a record, no exception."""
+    async def send(self, prompt: str, exchange: Exchange) -> None:
+        """Send one prompt and wait for the end of its answer, all told in the exchange.
+
+        A failure is an `error_kind` there, no exception.
+        """
         body = self._shape.body(prompt)
-        seen = _Exchange()
-        sent = time.perf_counter_ns()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._exchange(body, seen)
+                await self._exchange(body, exchange)
         except TimeoutError:
-            seen.kind, seen.words = "timeout", f"no end within {self._timeout_s:g} s"
+            exchange.fail("timeout", f"no end within {self._timeout_s:g} s")
         except _client_errors() as error:
-            seen.kind, seen.words = _failure(error, seen)
-        end = time.perf_counter_ns()
-        reading = read_chunks(seen.chunks, streaming=self._streaming, whole=not seen.kind)
-        return RequestRecord(
-            index=index,
-            scheduled_ns=sent if scheduled_ns is None else scheduled_ns,
-            sent_ns=sent,
-            end_ns=end,
-            status=seen.status,
-            arrivals=reading.arrivals,
-            tokens_in=reading.tokens_in,
-            token_source=reading.token_source,
-            error_kind=seen.kind or reading.error_kind,
-            error=seen.words or reading.error,
-            text=reading.text,
-        )
+            exchange.fail(*_failure(error, exchange.status))
+        exchange.end_ns = time.perf_counter_ns()
 
-    async def _exchange(self, body: bytes, seen: _Exchange) -> None:
-        stamp = time.perf_counter_ns
-        chunks = seen.chunks
-        async with self._session.post(self._url, data=body, headers=self._headers) as response:
-            seen.status = response.status
+    async def _exchange(self, body: bytes, exchange: Exchange) -> None:
+        stamp, chunks = time.perf_counter_ns, exchange.chunks
+        request = self._session.post(
+            self._url, data=body, headers=self._headers, trace_request_ctx=exchange
+        )
+        async with request as response:
+            exchange.status = response.status
             if response.status >= 400:
-                seen.kind = f"http {response.status}"
-                seen.words = error_words(await response.read())
+                words = error_words(await response.read())
+                exchange.fail(f"http {response.status}", words)
                 return
             async for data in response.content.iter_any():
                 chunks.append((stamp(), data))
                 if b'"error"' not in data:
                     self._heard()
             if not _is_framed(response):
-                seen.kind = "cut"
-                seen.words = "the answer has neither a length nor chunks, so its end proves nothing"
+                exchange.fail(
+                    "cut", "the answer has neither length nor chunks: its end proves nothing"
+                )
 
 
 def _is_framed(response: aiohttp.ClientResponse) -> bool:
@@ -129,7 +122,7 @@ def _client_errors() -> tuple[type[Exception], ...]:
     return (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
 
 
-def _failure(error: Exception, seen: _Exchange) -> tuple[str, str]:
+def _failure(error: Exception, status: int) -> tuple[str, str]:
     import aiohttp
 
     words = str(error) or type(error).__name__
@@ -137,7 +130,7 @@ def _failure(error: Exception, seen: _Exchange) -> tuple[str, str]:
         return "url", f"{words} is no HTTP address"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "connect", words
-    return ("cut" if seen.status else "connection"), words
+    return ("cut" if status else "connection"), words
 
 
 async def read_text(session: aiohttp.ClientSession, url: str, timeout_s: float = 5.0) -> str:

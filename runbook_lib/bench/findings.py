@@ -15,6 +15,9 @@ Figures = Mapping[str, Mapping[str, Interval]]
 
 _CPU_FULL = 0.9
 _LATE_MS = 5.0
+_COUNT_SLACK = 5
+"""Requests, and per cent of them: Triton counts an answer shortly after it has sent it."""
+
 _WORTH_TELLING = 0.01
 _LEAST_SECONDS = 2.0
 
@@ -31,6 +34,7 @@ def find(run: LoadRun, figures: Figures, *, window_seconds: float) -> tuple[str,
         *_failures(run),
         *_token_counts(run),
         *_client(run),
+        *_company(run),
         *_samples(figures, window_seconds),
         *_outputs(run),
         *_load_shape(run),
@@ -84,6 +88,15 @@ def _client(run: LoadRun) -> Iterator[str]:
                 f"The client was late: 1 % of the requests left {late:.1f} ms or more after their "
                 "schedule (latencies count from the schedule)."
             )
+
+
+def _company(run: LoadRun) -> Iterator[str]:
+    sent, served = len(run.records), run.server.get(f"{run.model}.success", 0.0)
+    if served > sent + max(_COUNT_SLACK, _COUNT_SLACK / 100 * sent):
+        yield (
+            f"The server answered {served:.0f} requests while this client sent {sent}: something else "
+            "loads it too."
+        )
 
 
 def _samples(figures: Figures, window_seconds: float) -> Iterator[str]:

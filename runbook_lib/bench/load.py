@@ -15,7 +15,8 @@ from runbook_lib.bench.arrivals import start_offsets_ns
 from runbook_lib.bench.client import Client, open_session, read_json, read_text
 from runbook_lib.bench.health import Health
 from runbook_lib.bench.own_loop import run_in_own_loop
-from runbook_lib.bench.records import LoadRun, RequestRecord
+from runbook_lib.bench.reading import Exchange, read_exchange
+from runbook_lib.bench.records import LoadRun
 from runbook_lib.bench.request_shape import request_shape
 from runbook_lib.bench.server import Snapshot, changes, read_server
 from runbook_lib.bench.settings import LoadSettings
@@ -31,7 +32,10 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a load is; `warming` while the requests that don't count are sent."""
+    """How far a load is; `warming` while the requests that don't count are sent.
+
+    `failed` is what is known at once; errors inside a stream are counted when the load has ended.
+    """
 
     done: int
     failed: int
@@ -86,10 +90,10 @@ class _Job:
     def __init__(
         self, url: str, model: str, load: LoadSettings, prompts: tuple[str, ...], metrics_url: str
     ) -> None:
-        self._url, self._model, self._load = url, model, load
+        self._url, self._model, self._load = url.rstrip("/"), model, load
         self._prompts, self._metrics_url = prompts, metrics_url
-        self._records: list[RequestRecord] = []
-        self._warm: list[RequestRecord] = []
+        self._ended: list[Exchange] = []
+        self._failed = 0
         self._warming = load.warmup > 0
         self._stopped = ""
         self._half = asyncio.Event()
@@ -98,10 +102,9 @@ class _Job:
 
     def progress(self) -> Progress:
         """How far the present phase is."""
-        records = self._warm if self._warming else self._records
         return Progress(
-            done=len(records),
-            failed=sum(not record.ok for record in tuple(records)),
+            done=len(self._ended),
+            failed=self._failed,
             total=self._load.warmup if self._warming else self._load.requests,
             seconds=time.monotonic() - self._started,
             warming=self._warming,
@@ -109,30 +112,33 @@ class _Job:
 
     async def run(self) -> LoadRun:
         async with open_session() as session:
-            metadata = await read_json(session, f"{self._url.rstrip('/')}/v2/models/{self._model}")
+            metadata = await read_json(session, f"{self._url}/v2/models/{self._model}")
             shape = request_shape(self._model, self._load, metadata)
             client = Client(session, self._url, shape, self._load.timeout_s, self._heard)
             await self._connect(session)
             await self._watched(self._warm_up(client))
-            self._warming = False
+            if not self._stopped:
+                self._warming, self._ended, self._failed = False, [], 0
             return await self._measured(session, client)
 
     async def _measured(self, session: aiohttp.ClientSession, client: Client) -> LoadRun:
         before = await read_server(session, self._url, self._metrics_url)
         started_at, cpu, start = utc_now(), time.process_time(), time.perf_counter_ns()
         amid = asyncio.create_task(self._amid(session))
-        if not self._stopped:
-            await self._watched(self._send(client, start))
-        wall = (time.perf_counter_ns() - start) / 1e9
-        cpu = time.process_time() - cpu
-        amid.cancel()
-        halfway = (await asyncio.gather(amid, return_exceptions=True))[0]
+        try:
+            if not self._stopped:
+                await self._watched(self._send(client, start))
+        finally:
+            wall, cpu = (time.perf_counter_ns() - start) / 1e9, time.process_time() - cpu
+            amid.cancel()
+            (halfway,) = await asyncio.gather(amid, return_exceptions=True)
         after = await read_server(session, self._url, self._metrics_url)
+        ended = sorted(self._ended, key=lambda exchange: exchange.index)
         return LoadRun(
             url=self._url,
             model=self._model,
             load=self._load,
-            records=self._kept(),
+            records=tuple(read_exchange(one, streaming=self._load.streaming) for one in ended),
             start_ns=start,
             started_at=started_at,
             wall_seconds=wall,
@@ -142,16 +148,10 @@ class _Job:
             stopped_early=self._stopped,
         )
 
-    def _kept(self) -> tuple[RequestRecord, ...]:
-        """The measured requests; the failed ones of a warm-up that nothing came after."""
-        failures = [record for record in self._warm if not record.ok]
-        return tuple(sorted(self._records or failures, key=lambda record: record.index))
-
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         """Open a connection for each worker: connecting is no part of a model's first token."""
-        health = f"{self._url.rstrip('/')}/v2/health/live"
         workers = range(self._load.concurrency or 0)
-        await asyncio.gather(*(read_text(session, health) for _ in workers))
+        await asyncio.gather(*(read_text(session, f"{self._url}/v2/health/live") for _ in workers))
 
     async def _amid(self, session: aiohttp.ClientSession) -> Snapshot:
         """The server's gauges when half of the requests are done: before and after it is idle."""
@@ -159,27 +159,25 @@ class _Job:
         return await read_server(session, self._url, self._metrics_url)
 
     async def _warm_up(self, client: Client) -> None:
-        workers = min(self._load.warmup, self._load.concurrency or self._load.warmup)
-        await self._closed(client, range(self._load.warmup), workers, self._warm)
+        await self._closed(client, self._load.warmup, self._load.concurrency or self._load.warmup)
 
     async def _send(self, client: Client, start: int) -> None:
         if self._load.concurrency is None:
             await self._scheduled(client, start)
         else:
-            numbers = range(self._load.requests)
-            await self._closed(client, numbers, self._load.concurrency, self._records)
+            await self._closed(client, self._load.requests, self._load.concurrency)
 
-    async def _closed(
-        self, client: Client, numbers: Sequence[int], workers: int, into: list[RequestRecord]
-    ) -> None:
-        left = iter(numbers)
+    async def _closed(self, client: Client, requests: int, workers: int) -> None:
+        left = iter(range(requests))
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(workers, len(numbers))):
-                group.create_task(self._worker(client, left, into))
+            for _ in range(min(workers, requests)):
+                group.create_task(self._worker(client, left))
 
-    async def _worker(self, client: Client, left: Iterator[int], into: list[RequestRecord]) -> None:
+    async def _worker(self, client: Client, left: Iterator[int]) -> None:
         for index in left:
-            await self._one(client, index, None, into)
+            await self._one(client, index, None)
+            if self._verdict():
+                return
 
     async def _scheduled(self, client: Client, start: int) -> None:
         async with asyncio.TaskGroup() as group:
@@ -187,23 +185,35 @@ class _Job:
                 due = start + offset
                 # Also when late: the tasks that are due must get their turn to send.
                 await asyncio.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
-                group.create_task(self._one(client, index, due, self._records))
+                if self._verdict():
+                    return
+                group.create_task(self._one(client, index, due))
 
-    async def _one(
-        self, client: Client, index: int, due: int | None, into: list[RequestRecord]
-    ) -> None:
-        prompt = self._prompts[index % len(self._prompts)]
-        sent = time.perf_counter_ns()
+    async def _one(self, client: Client, index: int, due: int | None) -> None:
+        now = time.perf_counter_ns()
+        exchange = Exchange(index, scheduled_ns=now if due is None else due, sent_ns=now)
         self._health.began(time.monotonic())
         try:
-            record = await client.send(index, prompt, due)
+            await client.send(self._prompts[index % len(self._prompts)], exchange)
         except asyncio.CancelledError:
-            into.append(_abandoned(index, sent, due, self._stopped))
+            exchange.end_ns = time.perf_counter_ns()
+            exchange.fail("no answer", "none had come when the load was stopped")
             raise
-        into.append(record)
-        if 2 * len(self._records) >= self._load.requests:
+        finally:
+            self._note(exchange)
+
+    def _note(self, exchange: Exchange) -> None:
+        # Until something succeeded, each answer is read at once: it may be 200 and still worthless.
+        known_good = self._health.succeeded and not exchange.error_kind
+        ok = bool(known_good or read_exchange(exchange, streaming=self._load.streaming).ok)
+        self._health.ended(time.monotonic(), ok=ok)
+        self._failed += not ok
+        self._ended.append(exchange)
+        if not self._warming and 2 * len(self._ended) >= self._load.requests:
             self._half.set()
-        self._health.ended(time.monotonic(), ok=record.ok)
+
+    def _verdict(self) -> str:
+        return self._health.verdict(time.monotonic())
 
     def _heard(self) -> None:
         self._health.heard(time.monotonic())
@@ -212,29 +222,14 @@ class _Job:
         """Wait for the work, or end it when there is no hope."""
         task = asyncio.create_task(work)
         try:
-            while not task.done():
+            while not task.done() and not self._stopped:
                 await asyncio.wait({task}, timeout=_POLL_S)
-                self._stopped = "" if task.done() else self._health.verdict(time.monotonic())
-                if self._stopped:
-                    break
+                self._stopped = self._verdict()
         finally:
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled():
             task.result()
-
-
-def _abandoned(index: int, sent: int, due: int | None, reason: str) -> RequestRecord:
-    """A request that had no answer yet when the load was stopped."""
-    return RequestRecord(
-        index=index,
-        scheduled_ns=sent if due is None else due,
-        sent_ns=sent,
-        end_ns=time.perf_counter_ns(),
-        status=0,
-        error_kind="no answer",
-        error=f"no answer when the load was stopped: {reason}",
-    )
 
 
 def _nothing_succeeded(run: LoadRun) -> LoadError:
@@ -245,6 +240,6 @@ def _nothing_succeeded(run: LoadRun) -> LoadError:
     return LoadError(
         f"None of {len(run.records)} requests to {run.model} at {run.url} succeeded.{stopped}",
         why=words or "Nothing was sent.",
-        fix=f"Ask the server itself: curl {run.url.rstrip('/')}/v2/models/{run.model}",
+        fix=f"Ask the server itself: curl {run.url}/v2/models/{run.model}",
         page="06_troubleshoot",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -31,7 +32,8 @@ def run_in_own_loop(work: Callable[[], Coroutine[Any, Any, T]], tick: Callable[[
             thread.join(_TICK_S)
             tick()
     except BaseException:
-        loop.call_soon_threadsafe(task.cancel)
+        with contextlib.suppress(RuntimeError):  # the work has ended by itself
+            loop.call_soon_threadsafe(task.cancel)
         thread.join()
         raise
     return result.result()
@@ -44,4 +46,5 @@ def _drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T], result: Futur
         result.set_exception(error)
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

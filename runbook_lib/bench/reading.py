@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runbook_lib.bench.answers import Answer, read_answer
-from runbook_lib.bench.records import CHUNKS, Arrival
+from runbook_lib.bench.records import CHUNKS, Arrival, RequestRecord
 from runbook_lib.bench.sse import EventParser
 
-__all__ = ["Reading", "read_chunks"]
+__all__ = ["Exchange", "read_exchange"]
 
 _TEXT = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one answer held; `error_kind` is empty for an answer that counts."""
+@dataclass(slots=True)
+class Exchange:
+    """One request while it runs: `chunks` are (time in ns, bytes) of each read of the socket."""
 
-    arrivals: tuple[Arrival, ...] = ()
-    tokens_in: int | None = None
-    token_source: str = ""
-    text: str = ""
+    index: int
+    scheduled_ns: int
+    sent_ns: int
+    end_ns: int = 0
+    status: int = 0
+    chunks: list[tuple[int, bytes]] = field(default_factory=list)
     error_kind: str = ""
     error: str = ""
 
+    def fail(self, kind: str, words: str) -> None:
+        """Note why it failed."""
+        self.error_kind, self.error = kind, words
 
-def read_chunks(chunks: Sequence[tuple[int, bytes]], *, streaming: bool, whole: bool) -> Reading:
-    """Read an answer of HTTP status 200.
 
-    Args:
-        chunks: (time in ns, bytes) of each read of the socket.
-        streaming: whether the bytes are server-sent events; else they are one JSON object.
-        whole: whether the answer came to its end; if not, what came is kept and not judged.
+def read_exchange(exchange: Exchange, *, streaming: bool) -> RequestRecord:
+    """The record of an exchange that ended.
 
-    Returns:
-        The arrivals in order. An error in the stream, an unreadable or unfinished event, and an
-        answer without a token are failures although the status was 200.
+    What came before a failure is kept. An error in the stream, an unreadable or unfinished event,
+    and an answer without a token are failures although the status was 200.
     """
-    timed, pending = _events(chunks) if streaming else _document(chunks)
+    timed, pending = (_events if streaming else _document)(exchange.chunks)
     answers = [(at, [read_answer(event) for event in events]) for at, events in timed]
     flat = [answer for _, group in answers for answer in group]
     source = next((answer.source for answer in flat if answer.source), CHUNKS)
@@ -46,14 +46,21 @@ def read_chunks(chunks: Sequence[tuple[int, bytes]], *, streaming: bool, whole: 
         Arrival(at, sum(_tokens(answer, source) for answer in group), len(group))
         for at, group in answers
     )
-    kind, words = _judge(flat, arrivals, pending) if whole else ("", "")
-    return Reading(
+    kind, words = exchange.error_kind, exchange.error
+    if not kind:
+        kind, words = _judge(flat, arrivals, pending)
+    return RequestRecord(
+        index=exchange.index,
+        scheduled_ns=exchange.scheduled_ns,
+        sent_ns=exchange.sent_ns,
+        end_ns=exchange.end_ns,
+        status=exchange.status,
         arrivals=arrivals,
         tokens_in=next((one.tokens_in for one in flat if one.tokens_in is not None), None),
         token_source=source if flat else "",
-        text="".join(answer.text for answer in flat)[:_TEXT],
         error_kind=kind,
         error=words,
+        text="".join(answer.text for answer in flat)[:_TEXT],
     )
 
 

@@ -23,6 +23,7 @@ class RequestShape:
 
     path: str
     fields: Mapping[str, Any]
+    streaming: bool
 
     def body(self, prompt: str) -> bytes:
         """The body of one request, the same bytes for the same prompt."""
@@ -48,7 +49,7 @@ def request_shape(model: str, load: LoadSettings, metadata: Mapping[str, Any]) -
     if "return_num_output_tokens" in inputs and not counts_by_itself:
         fields["return_num_output_tokens"] = True
     verb = "generate_stream" if load.streaming else "generate"
-    return RequestShape(path=f"/v2/models/{model}/{verb}", fields=fields)
+    return RequestShape(f"/v2/models/{model}/{verb}", fields, load.streaming)
 
 
 def _names(metadata: Mapping[str, Any], side: str) -> set[str]:

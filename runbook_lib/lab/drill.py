@@ -14,7 +14,7 @@ from runbook_lib.diagnose.evidence import Evidence, collect
 from runbook_lib.diagnose.rules import diagnose
 from runbook_lib.errors import RunbookError, ServiceError
 from runbook_lib.lab.lab import current
-from runbook_lib.serving.supervise import stop
+from runbook_lib.serving.triton import stop_triton
 
 __all__ = ["Drilled", "evidence_of", "load_of", "require_named", "run", "table"]
 
@@ -116,7 +116,7 @@ def _drill(repository: ModelRepository, broken: str, expected: str, breaks: Call
     try:
         found = diagnose(collect(running.facts["http"], running.facts["metrics"], log, since=since)).findings
     finally:
-        stop(running)
+        stop_triton(running)
         shutil.rmtree(folder, ignore_errors=True)
     best: Finding | None = found[0] if found else None
     return Drilled(broken, expected, best.id if best else "nothing", best.evidence[0] if best else "")

@@ -20,8 +20,8 @@ from runbook_lib.lab import environment
 from runbook_lib.lab.s3 import ObjectStore, start_s3
 from runbook_lib.files import locked
 from runbook_lib.places import cache_dir
-from runbook_lib.serving.supervise import Owner, Running, find, listing, stop
-from runbook_lib.serving.triton import start_triton
+from runbook_lib.serving.supervise import Owner, Running, ended, find, listing, stop
+from runbook_lib.serving.triton import remove_leftovers, start_triton
 
 __all__ = ["DEFAULT", "Lab", "current", "forget_old_labs"]
 
@@ -109,6 +109,9 @@ class Lab:
             running = sorted(self.servers(), key=lambda one: one.name == "s3")
             for one in running:
                 stop(one)
+            for facts, log in ended(self.folder):
+                if "http" in facts:
+                    remove_leftovers(facts, log)
         if data:
             shutil.rmtree(self.folder)
         return [one.name for one in running]

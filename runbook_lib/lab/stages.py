@@ -26,8 +26,8 @@ from runbook_lib.record.approval import Change
 from runbook_lib.repository.layout import LayoutSettings, write_repository
 from runbook_lib.repository.lint import lint
 from runbook_lib.repository.store import S3Access, push, triton_uri, verify
-from runbook_lib.serving.supervise import Running, find, stop
-from runbook_lib.serving.triton import generate, is_ready
+from runbook_lib.serving.supervise import Running, find
+from runbook_lib.serving.triton import generate, is_ready, stop_triton
 
 __all__ = [
     "access",
@@ -281,7 +281,7 @@ def deploy(repository: ModelRepository, replica: int) -> Replica:
     seconds = 0.0
     if known is None:
         if (other := find(lab.folder, name)) is not None:
-            stop(other)
+            stop_triton(other)
         known, seconds = lab.serve(triton_uri(repository.uri, access()), name, facts={"content": digest})
     return _described(known, repository, seconds)
 
@@ -360,5 +360,5 @@ def undeploy() -> list[str]:
     """Stop every server of the lab but its object store; the names of what was stopped."""
     servers = [one for one in current().servers() if one.name.startswith("triton")]
     for one in servers:
-        stop(one)
+        stop_triton(one)
     return [one.name for one in servers]

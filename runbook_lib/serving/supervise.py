@@ -26,6 +26,7 @@ __all__ = [
     "Owner",
     "Running",
     "ServerSpec",
+    "ended",
     "find",
     "free_ports",
     "listing",
@@ -187,6 +188,13 @@ def listing(folder: Path) -> list[Running]:
     """Every living server of a folder, by name."""
     names = sorted(path.stem for path in folder.glob("*.json"))
     return [running for name in names if (running := find(folder, name)) is not None]
+
+
+def ended(folder: Path) -> list[tuple[dict[str, Any], Path]]:
+    """Facts and log of every server of a folder that has ended, however it ended."""
+    states = [(path, _read(path)) for path in sorted(folder.glob("*.json"))]
+    dead = [(path, state) for path, state in states if "log" in state and find(folder, path.stem) is None]
+    return [(state["facts"], Path(state["log"])) for _, state in dead]
 
 
 def stop(running: Running, *, timeout: float = 20.0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from runbook_lib.errors import ServiceError
 from runbook_lib.serving.supervise import Owner, Running, ServerSpec, free_ports, log_tail, start, stop, wait_healthy
 
-__all__ = ["S3Credentials", "TritonInstall", "generate", "get_json", "is_ready", "post_json", "start_triton"]
+__all__ = ["S3Credentials", "TritonInstall", "generate", "get_json", "is_ready", "post_json", "remove_leftovers", "start_triton", "stop_triton"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def start_triton(
                 what=f"Triton ({name})",
             )
         except ServiceError as error:
-            stop(running)
+            stop_triton(running)
             if attempt < 2 and _port_was_taken(running.log, began_at):
                 continue
             raise _explained(error, running.log, began_at) from None
@@ -132,7 +133,7 @@ def _spec(
         f"--exit-on-error={str(strict).lower()}",
         "--allow-gpu-metrics=false",
         "--metrics-interval-ms=500",
-        f"--backend-config=python,shm-region-prefix-name=runbook-{http}",
+        f"--backend-config=python,shm-region-prefix-name={_shared_memory(http)}",
     ]
     facts = dict(more) | {
         "http": f"http://127.0.0.1:{http}",
@@ -140,8 +141,31 @@ def _spec(
         "metrics": f"http://127.0.0.1:{metrics}/metrics",
         "repository": repository,
     }
+    localized = folder / f"{name}.models"
+    shutil.rmtree(localized, ignore_errors=True)
+    localized.mkdir()
     environment = install.environment() | (credentials.environment() if credentials else {})
+    # Without it Triton copies an object store's models to /tmp, and leaves them there when killed.
+    environment["TRITON_AWS_MOUNT_DIRECTORY"] = str(localized)
     return ServerSpec(name, argv, environment, folder, facts, stop_seconds=8.0)
+
+
+def _shared_memory(http_port: int) -> str:
+    return f"runbook-{http_port}-"
+
+
+def stop_triton(running: Running) -> None:
+    """End a server and remove what a killed one leaves: shared memory and its copies of models."""
+    stop(running)
+    remove_leftovers(running.facts, running.log)
+
+
+def remove_leftovers(facts: Mapping[str, Any], log: Path) -> None:
+    """Remove the shared memory and the copies of models of a server that has ended."""
+    port = int(str(facts["http"]).rpartition(":")[2])
+    for segment in Path("/dev/shm").glob(f"{_shared_memory(port)}*"):  # noqa: S108 - where Triton puts it
+        segment.unlink(missing_ok=True)
+    shutil.rmtree(log.with_suffix(".models"), ignore_errors=True)
 
 
 def _size(path: Path) -> int:

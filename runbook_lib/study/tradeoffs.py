@@ -25,8 +25,7 @@ from runbook_lib.lab.scoring import exact_match, load_questions
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.record.approval import Change
-from runbook_lib.serving.supervise import stop
-from runbook_lib.serving.triton import generate
+from runbook_lib.serving.triton import generate, stop_triton
 from runbook_lib.study.pareto import OBJECTIVES, choose, mark_front
 
 __all__ = ["Cell", "cells_of", "changes_of", "study"]
@@ -124,7 +123,7 @@ def _serve_and_measure(
         found = measure(run)
         accuracy = accuracy_of(url, repository.entry_model)
     finally:
-        stop(running)
+        stop_triton(running)
     return TradeOffRow(
         label=cell.label,
         profile=shown,

@@ -10,7 +10,9 @@ Linux machine that is the client's clock too.
 import argparse
 import asyncio
 import json
+import sys
 import time
+from collections import Counter
 
 BEHAVIOURS = {
     "true": "streams tokens on time",
@@ -30,15 +32,20 @@ BEHAVIOURS = {
 class Truth:
     def __init__(self, ttft_s: float, itl_s: float, tokens: int) -> None:
         self.ttft_s, self.itl_s, self.tokens = ttft_s, itl_s, tokens
-        self.asked = 0
+        self.asked = Counter()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 verb, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
                 length = next(
-                    (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n")
-                     if line.startswith(b"content-length:")), 0)
+                    (
+                        int(line.split(b":")[1])
+                        for line in head.lower().split(b"\r\n")
+                        if line.startswith(b"content-length:")
+                    ),
+                    0,
+                )
                 await reader.readexactly(length)
                 if not await self.answer(verb, path, writer):
                     break
@@ -49,17 +56,21 @@ class Truth:
 
     async def answer(self, verb: str, path: str, writer: asyncio.StreamWriter) -> bool:
         if verb == "GET":
-            return reply(writer, 200 if path.startswith("/v2/health") else 404, {"error": "not here"})
+            return reply(
+                writer, 200 if path.startswith("/v2/health") else 404, {"error": "not here"}
+            )
         model, endpoint = path.split("/")[3:5]
         start = time.perf_counter()
-        self.asked += 1
-        if model == "refuse" or (model == "every-third-fails" and self.asked % 3 == 0):
+        self.asked[model] += 1
+        if model == "refuse" or (model == "every-third-fails" and self.asked[model] % 3 == 0):
             return reply(writer, 400, {"error": "parameter 'inputs' has invalid type"})
-        if model == "hang" or (model == "dies" and self.asked > 10):
+        if model == "hang" or (model == "dies" and self.asked[model] > 10):
             await asyncio.sleep(3600)
         if endpoint == "generate":
             await asyncio.sleep(self.ttft_s + self.itl_s * (self.tokens - 1))
-            return reply(writer, 200, {"text_output": "t" * self.tokens, "output_lengths": self.tokens})
+            return reply(
+                writer, 200, {"text_output": "t" * self.tokens, "output_lengths": self.tokens}
+            )
         return await self.stream(model, start, writer)
 
     async def stream(self, model: str, start: float, writer: asyncio.StreamWriter) -> bool:
@@ -68,10 +79,14 @@ class Truth:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing + b"\r\n")
         for number in range(0 if model == "empty" else self.tokens):
             await until(start + self.ttft_s + number * self.itl_s)
+            if writer.is_closing():
+                return False
             if model in {"cut", "error", "half-event"} and number == self.tokens // 2:
                 if model == "cut":
                     return False
-                broken = b'data: {"error":"KV cache exhausted"}\n\n' if model == "error" else b"data: {"
+                broken = (
+                    b'data: {"error":"KV cache exhausted"}\n\n' if model == "error" else b"data: {"
+                )
                 writer.write(chunk(broken) + b"0\r\n\r\n")
                 return True
             event = {"text_output": f" t{number}", "sent_ns": time.perf_counter_ns()}
@@ -111,7 +126,8 @@ async def main() -> None:
     asked = parser.parse_args()
     truth = Truth(asked.ttft_ms / 1e3, asked.itl_ms / 1e3, asked.tokens)
     server = await asyncio.start_server(truth.serve, "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     await server.serve_forever()
 
 

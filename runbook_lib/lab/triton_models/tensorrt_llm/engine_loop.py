@@ -68,6 +68,7 @@ class EngineLoop:
 
     Args:
         pipeline: the pipeline; from now on only this object may use it.
+        reload: gives a fresh pipeline; after a step has failed, the old one fails at every step.
         vocabulary: the bytes of every token.
         max_batch_size: how many generations run at once; more wait in order of arrival.
         cancel_period: seconds between two looks for clients that left.
@@ -82,11 +83,13 @@ class EngineLoop:
         vocabulary: Sequence[bytes],
         max_batch_size: int,
         *,
+        reload: Callable[[], Any],
         cancel_period: float,
         report: Callable[[Load], None],
         report_period: float,
     ) -> None:
         self._pipeline, self._vocabulary, self._slots = pipeline, vocabulary, max_batch_size
+        self._reload = reload
         self._report, self._report_period = report, report_period
         self._cancel_period = cancel_period
         self._arrived: deque[_Job] = deque()
@@ -122,12 +125,14 @@ class EngineLoop:
     def _run(self) -> None:
         while self._take():
             self._admit()
-            self._drop_cancelled()
             try:
+                self._drop_cancelled()
                 self._step()
-            except RuntimeError as error:
+            except Exception as error:
+                # What the runtime throws has no common type; the thread must outlive it.
                 text = f"Encountered an error in forwardAsync function: {error}"
                 self._fail_where(lambda _: True, text)
+                self._pipeline = self._reload()
             self._report_load()
         self._fail_where(lambda _: True, "The model was unloaded before the request was complete.")
 
@@ -148,7 +153,7 @@ class EngineLoop:
                 handle = self._pipeline.add_request(
                     self._next_id, ov.Tensor(generation.prompt[None, :]), _config(generation)
                 )
-            except RuntimeError as error:
+            except Exception as error:
                 self._fail(job, str(error))
                 continue
             self._running.append(_Running(job, Output(generation, self._vocabulary), handle))

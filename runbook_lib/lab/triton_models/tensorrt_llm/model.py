@@ -10,6 +10,7 @@ never holds the prompt.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -33,20 +34,23 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         values = {key: one["string_value"] for key, one in config["parameters"].items()}
         version = Path(args["model_repository"]) / args["model_version"]
+        engine = version / values["gpt_model_path"]
         try:
-            loaded = engine_runtime.load(version / values["gpt_model_path"])
+            loaded = engine_runtime.load(engine)
             vocabulary = token_bytes(version / values["tokenizer_dir"] / "tokenizer.json")
         except (engine_runtime.EngineError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self.limits = Limits.of(loaded.config, vocabulary, decoupled)
-        how = "compiled at load" if loaded.compiled else "loaded as built, nothing compiled"
-        pb_utils.Logger.log_info(f"engine {how}: {version / values['gpt_model_path']}")
+        digest = hashlib.sha256((engine / "rank0.engine").read_bytes()).hexdigest()
+        how = "after compiling" if loaded.compiled else "as built"
+        pb_utils.Logger.log_info(f"engine sha256 {digest} loaded {how}")
         gauges = Gauges(args["model_name"], args["model_version"], loaded.config)
         self.loop = EngineLoop(
             loaded.pipeline,
             vocabulary,
             self.limits.max_batch_size,
+            reload=lambda: engine_runtime.load(engine).pipeline,
             cancel_period=int(values["cancellation_check_period_ms"]) / 1000,
             report=gauges.set,
             report_period=int(values["stats_check_period_ms"]) / 1000,

@@ -14,8 +14,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 
 __all__ = ["StopWatch", "grammar_without", "split_words"]
+
+LAST = 0x10FFFF
+"""The last Unicode code point."""
 
 
 def split_words(matrix: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -66,8 +70,8 @@ def grammar_without(words: Sequence[str]) -> str:
             continue
         targets = {c: _follow(children, link, state, c) for c in alphabet}
         steps = [f'"{_escaped(c)}" s{t}' for c, t in targets.items() if t and not final[t]]
-        away = "".join(_escaped(c) for c, t in targets.items() if t)
-        rules.append(f"s{state} ::= " + " | ".join(['""', *steps, f"[^{away}] s0"]))
+        rest = _all_but({c for c, t in targets.items() if t})
+        rules.append(f"s{state} ::= " + " | ".join(['""', *steps, f"[{rest}] s0"]))
     return "\n".join(rules)
 
 
@@ -98,6 +102,13 @@ def _follow(children: list[dict[str, int]], link: list[int], state: int, charact
     while state and character not in children[state]:
         state = link[state]
     return children[state].get(character, 0)
+
+
+def _all_but(excluded: set[str]) -> str:
+    # Ranges, since xgrammar takes only ASCII in a negated class.
+    bounds = [-1, *sorted(ord(character) for character in excluded), LAST + 1]
+    spans = [(low + 1, high - 1) for low, high in pairwise(bounds) if high - low > 1]
+    return "".join(f"{_escaped(chr(low))}-{_escaped(chr(high))}" for low, high in spans)
 
 
 def _escaped(character: str) -> str:
