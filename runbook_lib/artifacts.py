@@ -53,7 +53,9 @@ def utc_now() -> datetime:
 
 def canonical_json(value: object) -> bytes:
     """One byte string for one value: keys sorted, no spaces, UTF-8, no NaN."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return text.encode()
 
 

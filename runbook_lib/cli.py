@@ -18,7 +18,9 @@ from runbook_lib.errors import RunbookError, UsageError
 __all__ = ["main"]
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-OUTPUTS = click.option("--outputs", type=click.Path(path_type=Path), help="Folder of records (./outputs).")
+OUTPUTS = click.option(
+    "--outputs", type=click.Path(path_type=Path), help="Folder of records (./outputs)."
+)
 PROFILE = click.argument("profile", shell_complete=lambda *_: _profiles())
 
 
@@ -77,7 +79,11 @@ def list_pages(as_json: bool) -> None:
     names = _profiles()
     rows = [{"page": page.name, "effect": page.effect, "changes": page.changes} for page in PAGES]
     lines = [f"{row['page']:<20} {row['effect']}" for row in rows]
-    _say({"pages": rows, "profiles": names}, "\n".join([*lines, "", "profiles: " + ", ".join(names)]), as_json)
+    _say(
+        {"pages": rows, "profiles": names},
+        "\n".join([*lines, "", "profiles: " + ", ".join(names)]),
+        as_json,
+    )
 
 
 @runbook.command()
@@ -90,20 +96,37 @@ def describe(notebook: str, as_json: bool) -> None:
     from runbook_lib.parameters import page_named
 
     page = page_named(notebook)
-    lines = [f"{page.name}: {page.title}", page.effect, f"Changes: {page.changes}. Takes about {page.seconds} s.", ""]
-    lines += [f"  {one.name:<12} {one.type:<6} {one.default!r:<12} {one.help}" for one in page.parameters]
+    lines = [
+        f"{page.name}: {page.title}",
+        page.effect,
+        f"Changes: {page.changes}. Takes about {page.seconds} s.",
+        "",
+    ]
+    lines += [
+        f"  {one.name:<12} {one.type:<6} {one.default!r:<12} {one.help}" for one in page.parameters
+    ]
     _say(asdict(page), "\n".join(lines), as_json)
 
 
 @runbook.command()
 @click.argument("pages", nargs=-1, required=True, shell_complete=lambda *_: ["all", *_pages()])
-@click.option("--profile", default="lab/tiny", show_default=True, shell_complete=lambda *_: _profiles())
+@click.option(
+    "--profile", default="lab/tiny", show_default=True, shell_complete=lambda *_: _profiles()
+)
 @click.option("--target", type=click.Choice(["lab", "kserve"]), default="lab", show_default=True)
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A page's parameter.")
-@click.option("--approve", multiple=True, metavar="DIGEST|auto", help="Approve this plan (may be repeated).")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on in this run: what still holds is not run again.")
+@click.option(
+    "--approve", multiple=True, metavar="DIGEST|auto", help="Approve this plan (may be repeated)."
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="Go on in this run: what still holds is not run again.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and show what would run.")
-@click.option("--cell-timeout", type=float, default=900.0, show_default=True, help="Seconds for one cell.")
+@click.option(
+    "--cell-timeout", type=float, default=900.0, show_default=True, help="Seconds for one cell."
+)
 @OUTPUTS
 @AS_JSON
 def run(
@@ -206,7 +229,9 @@ def repo() -> None:
 
 @repo.command("lint")
 @click.argument("path")
-@click.option("--backends", default="cpu", show_default=True, help="cpu, trtllm, or a list with commas.")
+@click.option(
+    "--backends", default="cpu", show_default=True, help="cpu, trtllm, or a list with commas."
+)
 @AS_JSON
 def repo_lint(path: str, backends: str, as_json: bool) -> int:
     """Say whether Triton would load every model of a repository, and what to change."""
@@ -225,7 +250,11 @@ def repo_skeleton(folder: Path, as_json: bool) -> None:
     from runbook_lib.repository.skeleton import skeleton
 
     files = skeleton(folder)
-    _say({"ok": True, "files": [str(path) for path in files]}, f"{len(files)} files in {folder}", as_json)
+    _say(
+        {"ok": True, "files": [str(path) for path in files]},
+        f"{len(files)} files in {folder}",
+        as_json,
+    )
 
 
 @repo.command("push")
@@ -235,8 +264,8 @@ def repo_skeleton(folder: Path, as_json: bool) -> None:
 @AS_JSON
 def repo_push(folder: Path, uri: str, replace: bool, as_json: bool) -> None:
     """Send a repository to an object store; the manifest goes last, so a half push is never whole."""
-    from runbook_lib.study.stages import object_store
     from runbook_lib.repository.store import push
+    from runbook_lib.study.stages import object_store
 
     with _bar("Pushing") as told:
         pushed = push(folder, uri, credentials=object_store(), replace=replace, on_progress=told)
@@ -249,8 +278,8 @@ def repo_push(folder: Path, uri: str, replace: bool, as_json: bool) -> None:
 @AS_JSON
 def repo_verify(folder: Path, uri: str, as_json: bool) -> int:
     """Compare a stored repository with a folder, byte for byte by digest."""
-    from runbook_lib.study.stages import object_store
     from runbook_lib.repository.store import verify
+    from runbook_lib.study.stages import object_store
 
     problems = verify(folder, uri, credentials=object_store())
     text = "\n".join(str(one) for one in problems) or f"{uri} holds exactly what {folder} holds."
@@ -275,7 +304,11 @@ def lab_setup(as_json: bool) -> None:
     from runbook_lib.lab.environment import ensure
 
     ready = ensure(lambda line: click.echo(line, err=True))
-    _say({"ok": True, "root": str(ready.root), "triton": ready.triton.version}, f"Lab ready: {ready.root}", as_json)
+    _say(
+        {"ok": True, "root": str(ready.root), "triton": ready.triton.version},
+        f"Lab ready: {ready.root}",
+        as_json,
+    )
 
 
 @lab.command("up")
@@ -308,7 +341,11 @@ def lab_down(name: str, data: bool, as_json: bool) -> None:
     from runbook_lib.lab.lab import Lab
 
     stopped = Lab(name).down(data=data)
-    _say({"lab": name, "stopped": stopped}, f"Stopped: {', '.join(stopped) or 'nothing was running'}", as_json)
+    _say(
+        {"lab": name, "stopped": stopped},
+        f"Stopped: {', '.join(stopped) or 'nothing was running'}",
+        as_json,
+    )
 
 
 @lab.command("status")

@@ -14,7 +14,15 @@ from typing import Any
 
 from runbook_lib.errors import ProfileError, UsageError
 
-__all__ = ["PAGES", "Page", "Parameter", "page_named", "parameters_cell", "parse_assignments", "validate"]
+__all__ = [
+    "PAGES",
+    "Page",
+    "Parameter",
+    "page_named",
+    "parameters_cell",
+    "parse_assignments",
+    "validate",
+]
 
 Scalar = str | int | float | bool
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
@@ -40,9 +48,17 @@ class Parameter:
             return f"{self.name} must be {self.type}, not {type(value).__name__} ({value!r})"
         if self.choices and value not in self.choices:
             return f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}"
-        if self.minimum is not None and isinstance(value, int | float) and not value >= self.minimum:
+        if (
+            self.minimum is not None
+            and isinstance(value, int | float)
+            and not value >= self.minimum
+        ):
             return f"{self.name} must be at least {self.minimum:g}, not {value!r}"
-        if self.maximum is not None and isinstance(value, int | float) and not value <= self.maximum:
+        if (
+            self.maximum is not None
+            and isinstance(value, int | float)
+            and not value <= self.maximum
+        ):
             return f"{self.name} must be at most {self.maximum:g}, not {value!r}"
         return ""
 
@@ -75,14 +91,40 @@ class Page:
 
 
 COMMON = (
-    Parameter("profile", "str", "lab/tiny", "deployment profile: a path, folder/name, or a name unique in profiles/"),
-    Parameter("run", "str", "", "folder of the run to work in; empty: the newest of this profile, or a new one"),
-    Parameter("target", "str", "lab", "where it runs: lab (this machine) or kserve", choices=("lab", "kserve")),
+    Parameter(
+        "profile",
+        "str",
+        "lab/tiny",
+        "deployment profile: a path, folder/name, or a name unique in profiles/",
+    ),
+    Parameter(
+        "run",
+        "str",
+        "",
+        "folder of the run to work in; empty: the newest of this profile, or a new one",
+    ),
+    Parameter(
+        "target",
+        "str",
+        "lab",
+        "where it runs: lab (this machine) or kserve",
+        choices=("lab", "kserve"),
+    ),
 )
-APPROVE = Parameter("approve", "str", "", "digest of the plan that you approve, or auto where the profile allows it")
+APPROVE = Parameter(
+    "approve", "str", "", "digest of the plan that you approve, or auto where the profile allows it"
+)
 LOAD = (
-    Parameter("max_tokens", "int", 48, "output tokens asked for per request", minimum=1, maximum=100_000),
-    Parameter("seed", "int", 7, "seed of prompts and arrivals: the same seed sends the same load", minimum=0),
+    Parameter(
+        "max_tokens", "int", 48, "output tokens asked for per request", minimum=1, maximum=100_000
+    ),
+    Parameter(
+        "seed",
+        "int",
+        7,
+        "seed of prompts and arrivals: the same seed sends the same load",
+        minimum=0,
+    ),
 )
 
 PAGES: tuple[Page, ...] = (
@@ -101,7 +143,11 @@ PAGES: tuple[Page, ...] = (
         "Converts the checkpoint and compiles the engine, or keeps the one whose receipt still holds.",
         "the engine cache of this user",
         20,
-        (*COMMON, Parameter("rebuild", "bool", False, "build again although the receipt holds"), APPROVE),
+        (
+            *COMMON,
+            Parameter("rebuild", "bool", False, "build again although the receipt holds"),
+            APPROVE,
+        ),
         "engine",
     ),
     Page(
@@ -110,7 +156,11 @@ PAGES: tuple[Page, ...] = (
         "Writes Triton's layout, lints it, pushes it to the object store and verifies it by digest.",
         "the object store under the profile's URI",
         10,
-        (*COMMON, Parameter("replace", "bool", False, "replace another engine stored under the same URI"), APPROVE),
+        (
+            *COMMON,
+            Parameter("replace", "bool", False, "replace another engine stored under the same URI"),
+            APPROVE,
+        ),
         "repository",
     ),
     Page(
@@ -119,7 +169,11 @@ PAGES: tuple[Page, ...] = (
         "Starts Triton on the stored repository, asks the model, and scales without building again.",
         "the servers of the target",
         20,
-        (*COMMON, Parameter("replicas", "int", 2, "replicas to scale to", minimum=1, maximum=8), APPROVE),
+        (
+            *COMMON,
+            Parameter("replicas", "int", 2, "replicas to scale to", minimum=1, maximum=8),
+            APPROVE,
+        ),
         "service",
     ),
     Page(
@@ -130,9 +184,29 @@ PAGES: tuple[Page, ...] = (
         30,
         (
             *COMMON,
-            Parameter("requests", "int", 160, "measured requests of each load", minimum=1, maximum=1_000_000),
-            Parameter("concurrency", "int", 4, "requests in flight in the closed load", minimum=1, maximum=4096),
-            Parameter("rate", "float", 0.0, "Poisson arrivals per second; 0: 60 % of the closed rate", minimum=0),
+            Parameter(
+                "requests",
+                "int",
+                160,
+                "measured requests of each load",
+                minimum=1,
+                maximum=1_000_000,
+            ),
+            Parameter(
+                "concurrency",
+                "int",
+                4,
+                "requests in flight in the closed load",
+                minimum=1,
+                maximum=4096,
+            ),
+            Parameter(
+                "rate",
+                "float",
+                0.0,
+                "Poisson arrivals per second; 0: 60 % of the closed rate",
+                minimum=0,
+            ),
             *LOAD,
         ),
         "measurement",
@@ -145,7 +219,14 @@ PAGES: tuple[Page, ...] = (
         60,
         (
             *COMMON,
-            Parameter("requests", "int", 96, "measured requests of each engine", minimum=1, maximum=1_000_000),
+            Parameter(
+                "requests",
+                "int",
+                96,
+                "measured requests of each engine",
+                minimum=1,
+                maximum=1_000_000,
+            ),
             Parameter("concurrency", "int", 4, "requests in flight", minimum=1, maximum=4096),
             *LOAD,
             Parameter("remeasure", "bool", False, "measure again although a receipt holds"),
@@ -159,7 +240,12 @@ PAGES: tuple[Page, ...] = (
         "Reads the live service and names the cause of what is wrong, with the line that shows it.",
         "nothing; the drill breaks a server of its own, never the service",
         15,
-        (*COMMON, Parameter("drill", "bool", True, "break a server of our own on purpose and name the cause")),
+        (
+            *COMMON,
+            Parameter(
+                "drill", "bool", True, "break a server of our own on purpose and name the cause"
+            ),
+        ),
         "diagnosis",
     ),
 )
@@ -183,8 +269,10 @@ def page_named(name: str) -> Page:
 
 def parameters_cell(page: Page) -> str:
     """The source of the page's parameters cell."""
-    lines = [f"{one.name}: {one.type} = {json.dumps(one.default) if one.type == 'str' else one.default}  # {one.help}"
-             for one in page.parameters]
+    lines = [
+        f"{one.name}: {one.type} = {json.dumps(one.default) if one.type == 'str' else one.default}  # {one.help}"
+        for one in page.parameters
+    ]
     return "\n".join(lines)
 
 
@@ -199,7 +287,8 @@ def parse_assignments(page_names: list[str], assignments: Mapping[str, str]) -> 
         near = difflib.get_close_matches(unknown[0], list(known), n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
         raise UsageError(
-            f"No page of this run has a parameter {unknown[0]!r}.", fix=f"{hint}Known: {', '.join(sorted(known))}."
+            f"No page of this run has a parameter {unknown[0]!r}.",
+            fix=f"{hint}Known: {', '.join(sorted(known))}.",
         )
     return {name: known[name].parse(text) for name, text in assignments.items()}
 
@@ -212,7 +301,11 @@ def validate(page: Page, values: Mapping[str, Any]) -> dict[str, Scalar]:
     """
     known = {one.name: one for one in page.parameters}
     problems = [f"{name} is no parameter of this page" for name in values if name not in known]
-    problems += [text for name, value in values.items() if name in known and (text := known[name].problem(value))]
+    problems += [
+        text
+        for name, value in values.items()
+        if name in known and (text := known[name].problem(value))
+    ]
     if problems:
         raise ProfileError(
             f"The parameters of {page.name} are wrong.",

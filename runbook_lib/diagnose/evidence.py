@@ -15,7 +15,9 @@ __all__ = ["Evidence", "Line", "collect", "from_text"]
 
 LOG_BYTES = 2_000_000
 LINE_LENGTH = 2_000
-SAYS_TROUBLE = re.compile(r"^E\d{4} |\berror\b|fail|unavailable|exception|not healthy|exited|refused", re.IGNORECASE)
+SAYS_TROUBLE = re.compile(
+    r"^E\d{4} |\berror\b|fail|unavailable|exception|not healthy|exited|refused", re.IGNORECASE
+)
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -48,7 +50,9 @@ class Evidence:
         )
 
 
-def collect(http: str, metrics: str = "", log: Path | None = None, *, since: int = 0, timeout: float = 5.0) -> Evidence:
+def collect(
+    http: str, metrics: str = "", log: Path | None = None, *, since: int = 0, timeout: float = 5.0
+) -> Evidence:
     """What a server says of itself; a source that can't be read is named and the rest is used.
 
     Args:
@@ -61,7 +65,10 @@ def collect(http: str, metrics: str = "", log: Path | None = None, *, since: int
     statistics = _listed(known.get("model_stats") if isinstance(known, dict) else None)
     gauges = _metrics(_text(metrics, sources, "metrics", timeout)) if metrics else {}
     lines = [
-        Line("repository index", _clean(f"{model.get('name')} is {model.get('state')}: {model.get('reason')}"))
+        Line(
+            "repository index",
+            _clean(f"{model.get('name')} is {model.get('state')}: {model.get('reason')}"),
+        )
         for model in models
         if model.get("reason") not in (None, "", "unloaded")
     ]
@@ -72,7 +79,9 @@ def collect(http: str, metrics: str = "", log: Path | None = None, *, since: int
 
 def from_text(name: str, text: str) -> Evidence:
     """Evidence from a pasted or saved text."""
-    return Evidence(tuple(_troubled(name, text.splitlines())), sources={name: f"{len(text)} characters"})
+    return Evidence(
+        tuple(_troubled(name, text.splitlines())), sources={name: f"{len(text)} characters"}
+    )
 
 
 def _troubled(source: str, lines: Iterable[str]) -> list[Line]:
@@ -99,7 +108,9 @@ def _from_log(log: Path, since: int, sources: dict[str, str]) -> list[Line]:
     return found
 
 
-def _json(url: str, body: dict[str, Any] | None, sources: dict[str, str], name: str, timeout: float) -> Any:
+def _json(
+    url: str, body: dict[str, Any] | None, sources: dict[str, str], name: str, timeout: float
+) -> Any:
     text = _text(url, sources, name, timeout, None if body is None else json.dumps(body).encode())
     try:
         return json.loads(text) if text else None
@@ -108,7 +119,9 @@ def _json(url: str, body: dict[str, Any] | None, sources: dict[str, str], name: 
         return None
 
 
-def _text(url: str, sources: dict[str, str], name: str, timeout: float, data: bytes | None = None) -> str:
+def _text(
+    url: str, sources: dict[str, str], name: str, timeout: float, data: bytes | None = None
+) -> str:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data), timeout=timeout) as answer:
             text: str = answer.read(20_000_000).decode("utf-8", "replace")

@@ -14,7 +14,9 @@ from runbook_lib.diagnose.evidence import Evidence, Line
 __all__ = ["diagnose"]
 
 RULES = Path(__file__).with_name("rules.json")
-CONSEQUENCE = re.compile(r"depends on '[^']+' which has no loaded version|failed to load all models", re.IGNORECASE)
+CONSEQUENCE = re.compile(
+    r"depends on '[^']+' which has no loaded version|failed to load all models", re.IGNORECASE
+)
 SHOWN = 3
 
 
@@ -32,7 +34,9 @@ class Rule:
 
     def shown_by(self, lines: tuple[Line, ...]) -> list[Line]:
         """The lines in which one of the patterns stands."""
-        return [line for line in lines if any(pattern.search(line.text) for pattern in self.patterns)]
+        return [
+            line for line in lines if any(pattern.search(line.text) for pattern in self.patterns)
+        ]
 
 
 @functools.cache
@@ -68,7 +72,9 @@ def diagnose(evidence: Evidence) -> Diagnosis:
             findings.append(_finding(rule, shown))
     findings.sort(key=lambda one: -one.score)
     return Diagnosis(
-        findings=tuple(findings), not_explained=_left_over(evidence, explained), sources=evidence.sources
+        findings=tuple(findings),
+        not_explained=_left_over(evidence, explained),
+        sources=evidence.sources,
     )
 
 
@@ -92,7 +98,11 @@ def _left_over(evidence: Evidence, explained: set[str]) -> tuple[str, ...]:
     unready = [
         f"{line.source}: {line.text}"
         for line in evidence.lines
-        if line.source == "repository index" and line.text not in explained and not CONSEQUENCE.search(line.text)
+        if line.source == "repository index"
+        and line.text not in explained
+        and not CONSEQUENCE.search(line.text)
     ]
-    unread = [f"{name} {said}" for name, said in evidence.sources.items() if said.startswith("not read")]
+    unread = [
+        f"{name} {said}" for name, said in evidence.sources.items() if said.startswith("not read")
+    ]
     return tuple(unready + unread)

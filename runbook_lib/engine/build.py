@@ -208,7 +208,9 @@ def _start(step: Command) -> subprocess.Popen[str]:
     except OSError as error:
         raise BuildError(
             f"The build step {step.step} can't start: {step.argv[0]} ({error.strerror}).",
-            why="The program is not on this machine's PATH." if isinstance(error, FileNotFoundError) else "",
+            why="The program is not on this machine's PATH."
+            if isinstance(error, FileNotFoundError)
+            else "",
             fix="TensorRT-LLM's tools are in its release container: run the build there (same image as the server).",
         ) from None
 
@@ -231,7 +233,11 @@ def _ending(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name
-    return f"{name}; the kernel's out-of-memory killer ends a process like this" if code == -9 else name
+    return (
+        f"{name}; the kernel's out-of-memory killer ends a process like this"
+        if code == -9
+        else name
+    )
 
 
 def _last(said: Iterable[str]) -> str:

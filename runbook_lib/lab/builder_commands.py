@@ -5,13 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import EngineIdentity, Limits
+from runbook_lib.artifacts import Limits
 from runbook_lib.engine.commands import Command
 from runbook_lib.files import content_digest, list_files, sha256_of
 from runbook_lib.lab.environment import LOCK, LabEnvironment
 from runbook_lib.profile import DeploymentProfile
 
-__all__ = ["BUILDER", "MODEL", "build_commands", "build_inputs", "limits_of", "read_identity", "weights_folder"]
+__all__ = [
+    "BUILDER",
+    "MODEL",
+    "build_commands",
+    "build_inputs",
+    "limits_of",
+    "read_identity",
+    "weights_folder",
+]
 
 HERE = Path(__file__).resolve().parent
 BUILDER = HERE / "builder"
@@ -35,7 +43,9 @@ def limits_of(profile: DeploymentProfile) -> Limits:
     )
 
 
-def build_commands(profile: DeploymentProfile, environment: LabEnvironment, work: Path) -> list[Command]:
+def build_commands(
+    profile: DeploymentProfile, environment: LabEnvironment, work: Path
+) -> list[Command]:
     """Convert the checkpoint, then build the engine into `work/engine`; every limit written out."""
     python, limits = str(environment.python), limits_of(profile)
     convert = [

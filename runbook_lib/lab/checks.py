@@ -14,7 +14,14 @@ from runbook_lib.places import cache_dir
 from runbook_lib.record.page import Check, OpenPage
 from runbook_lib.serving.triton import is_ready
 
-__all__ = ["engine_there", "machine", "plan_there", "repository_there", "service_answers", "weights_there"]
+__all__ = [
+    "engine_there",
+    "machine",
+    "plan_there",
+    "repository_there",
+    "service_answers",
+    "weights_there",
+]
 
 ENOUGH_DISK = 1_000_000_000
 ENOUGH_MEMORY = 2_000_000_000
@@ -24,10 +31,25 @@ def machine() -> list[Check]:
     """Processor, memory, disk and the lab's environment."""
     cores = len(os.sched_getaffinity(0))
     return [
-        Check("cores", "PASS" if cores > 1 else "WARN", str(cores), "" if cores > 1 else "figures will be noisy"),
+        Check(
+            "cores",
+            "PASS" if cores > 1 else "WARN",
+            str(cores),
+            "" if cores > 1 else "figures will be noisy",
+        ),
         _room("memory free", _memory_free(), ENOUGH_MEMORY, "stop other programs"),
-        _room("disk free for engines", _disk_free(cache_dir()), ENOUGH_DISK, f"free space on {cache_dir()}"),
-        _room("disk free for records", _disk_free(Path.cwd()), ENOUGH_DISK, f"free space on {Path.cwd()}"),
+        _room(
+            "disk free for engines",
+            _disk_free(cache_dir()),
+            ENOUGH_DISK,
+            f"free space on {cache_dir()}",
+        ),
+        _room(
+            "disk free for records",
+            _disk_free(Path.cwd()),
+            ENOUGH_DISK,
+            f"free space on {Path.cwd()}",
+        ),
         _environment(),
     ]
 
@@ -53,7 +75,9 @@ def _disk_free(folder: Path) -> int:
 def _environment() -> Check:
     ready = environment.find()
     if ready is None:
-        return Check("lab environment", "WARN", "not made yet", "it is made now: about 620 MB on disk")
+        return Check(
+            "lab environment", "WARN", "not made yet", "it is made now: about 620 MB on disk"
+        )
     return Check("lab environment", "PASS", f"Triton {ready.triton.version}")
 
 
@@ -63,7 +87,12 @@ def weights_there(page: OpenPage) -> Check:
     wanted = ("config.json", "model.safetensors", "tokenizer.json")
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
-        return Check("weights", "FAIL", f"{folder.name} lacks {', '.join(missing)}", "correct `weights` in the profile")
+        return Check(
+            "weights",
+            "FAIL",
+            f"{folder.name} lacks {', '.join(missing)}",
+            "correct `weights` in the profile",
+        )
     return Check("weights", "PASS", str(page.profile.weights))
 
 
@@ -73,7 +102,9 @@ def plan_there(page: OpenPage) -> Check:
     if not plan.fits:
         return Check("plan", "FAIL", "it does not fit", "change the profile and run page 00 again")
     if plan.profile_digest != page.effective.digest:
-        return Check("plan", "WARN", "the profile has changed since the plan was made", "run page 00 again")
+        return Check(
+            "plan", "WARN", "the profile has changed since the plan was made", "run page 00 again"
+        )
     return Check("plan", "PASS", f"{plan.profile} fits {plan.device}")
 
 
@@ -97,6 +128,8 @@ def service_answers(page: OpenPage) -> Check:
     """The deployed service says that it is ready."""
     service = page.artifact(Service)
     if not is_ready(service.url):
-        return Check("service", "FAIL", f"{service.url} is not ready", "run page 03, or page 06 to see why")
+        return Check(
+            "service", "FAIL", f"{service.url} is not ready", "run page 03, or page 06 to see why"
+        )
     owner = current()
     return Check("service", "PASS", f"{service.url} (lab {owner.name})")

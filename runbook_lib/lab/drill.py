@@ -103,7 +103,9 @@ def run(repository: ModelRepository) -> list[Drilled]:
     return [_drill(repository, *fault) for fault in FAULTS]
 
 
-def _drill(repository: ModelRepository, broken: str, expected: str, breaks: Callable[[Path], None]) -> Drilled:
+def _drill(
+    repository: ModelRepository, broken: str, expected: str, breaks: Callable[[Path], None]
+) -> Drilled:
     lab = current()
     folder = lab.folder / "drill"
     shutil.rmtree(folder, ignore_errors=True)
@@ -114,19 +116,26 @@ def _drill(repository: ModelRepository, broken: str, expected: str, breaks: Call
     since = log.stat().st_size if log.exists() else 0
     running, _ = lab.serve(str(folder), SERVER, strict=False, timeout=60)
     try:
-        found = diagnose(collect(running.facts["http"], running.facts["metrics"], log, since=since)).findings
+        found = diagnose(
+            collect(running.facts["http"], running.facts["metrics"], log, since=since)
+        ).findings
     finally:
         stop_triton(running)
         shutil.rmtree(folder, ignore_errors=True)
     best: Finding | None = found[0] if found else None
-    return Drilled(broken, expected, best.id if best else "nothing", best.evidence[0] if best else "")
+    return Drilled(
+        broken, expected, best.id if best else "nothing", best.evidence[0] if best else ""
+    )
 
 
 def table(drills: list[Drilled]) -> Any:
     """What was broken and what was named."""
     from runbook_lib.ui import table as make
 
-    rows = [["PASS" if one.right else "FAIL", one.broken, one.named, one.evidence[:200]] for one in drills]
+    rows = [
+        ["PASS" if one.right else "FAIL", one.broken, one.named, one.evidence[:200]]
+        for one in drills
+    ]
     return make(["", "broken on purpose", "named", "the line that shows it"], rows)
 
 

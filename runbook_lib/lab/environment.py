@@ -115,7 +115,9 @@ def _uv(*arguments: str) -> None:
     command = [find_uv_bin(), "--no-progress", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     # Away from the present folder: a stranger's pyproject.toml must not steer this installation.
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd="/", check=False
+    )
     if done.returncode != 0:
         raise LabError(
             "The lab's environment could not be installed.",
@@ -125,7 +127,9 @@ def _uv(*arguments: str) -> None:
 
 
 def _site_packages(root: Path) -> Path:
-    return root / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    return (
+        root / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    )
 
 
 def _lay_out_backends(root: Path) -> None:
@@ -160,7 +164,9 @@ def _check_libraries(environment: LabEnvironment) -> None:
     missing: list[str] = []
     for program in (install.server, install.backends / "python" / "triton_python_backend_stub"):
         command = ["ldd", str(program)]
-        answer = subprocess.run(command, capture_output=True, text=True, env=install.environment(), check=False)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, env=install.environment(), check=False
+        )
         missing += re.findall(r"(\S+) => not found", answer.stdout)
     if missing:
         packages = sorted({APT_PACKAGES.get(library, library) for library in missing})

@@ -25,7 +25,10 @@ class Verdict:
     rows: tuple[tuple[str, str, str, str], ...]
 
     def __str__(self) -> str:
-        return "\n".join(f"{model}\n  Triton: {said}\n  why:    {why}\n  fix:    {fix}" for model, said, why, fix in self.rows)
+        return "\n".join(
+            f"{model}\n  Triton: {said}\n  why:    {why}\n  fix:    {fix}"
+            for model, said, why, fix in self.rows
+        )
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         from runbook_lib.ui import table

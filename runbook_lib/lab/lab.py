@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import LabError, UsageError
+from runbook_lib.files import locked
 from runbook_lib.lab import environment
 from runbook_lib.lab.s3 import ObjectStore, start_s3
-from runbook_lib.files import locked
 from runbook_lib.places import cache_dir
 from runbook_lib.serving.supervise import Owner, Running, ended, find, listing, stop
 from runbook_lib.serving.triton import remove_leftovers, start_triton
@@ -151,7 +151,11 @@ def current() -> Lab:
 def known_labs() -> list[Lab]:
     """Every lab that has a folder."""
     root = cache_dir() / "labs"
-    return [Lab(path.name) for path in sorted(root.glob("*")) if path.is_dir()] if root.is_dir() else []
+    return (
+        [Lab(path.name) for path in sorted(root.glob("*")) if path.is_dir()]
+        if root.is_dir()
+        else []
+    )
 
 
 def forget_old_labs(*, days: float = 7.0) -> None:

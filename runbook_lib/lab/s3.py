@@ -56,7 +56,12 @@ def start_s3(folder: Path, owner: Owner | None, *, timeout: float = 60.0) -> Obj
         spec = _spec(folder, free_ports(len(PORTS)))
         running = start(spec, folder, owner)
         try:
-            wait_healthy(running, lambda: _answers(spec.facts["endpoint"]), timeout=timeout, what="The S3 server")
+            wait_healthy(
+                running,
+                lambda: _answers(spec.facts["endpoint"]),
+                timeout=timeout,
+                what="The S3 server",
+            )
         except ServiceError as error:
             stop(running)
             if attempt < 2 and "address already in use" in log_tail(running.log, 40, 65536):
@@ -83,7 +88,11 @@ def _keys(folder: Path) -> S3Credentials:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         pair = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
-        everything = {"name": "lab", "credentials": [pair], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+        everything = {
+            "name": "lab",
+            "credentials": [pair],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             json.dump({"identities": [everything]}, handle)
@@ -121,7 +130,9 @@ def _spec(folder: Path, ports: list[int]) -> ServerSpec:
         "-s3.port.lance=0",
         f"-s3.config={folder / 's3-keys.json.private'}",
     ]
-    environment = {key: os.environ[key] for key in ("HOME", "PATH", "LANG", "TMPDIR") if key in os.environ}
+    environment = {
+        key: os.environ[key] for key in ("HOME", "PATH", "LANG", "TMPDIR") if key in os.environ
+    }
     facts = {"endpoint": f"http://127.0.0.1:{port['s3']}"}
     return ServerSpec(NAME, argv, environment, folder, facts, stop_seconds=8.0)
 

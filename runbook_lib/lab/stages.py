@@ -1,5 +1,6 @@
 """The stages of the main job on the lab: build, lay out, store, deploy. Each takes values and
-returns an artifact; what it would change can be asked before it changes anything."""
+returns an artifact; what it would change can be asked before it changes anything.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import Engine, EngineIdentity, Limits, ModelRepository, Replica, Service, digest_of
+from runbook_lib.artifacts import (
+    Engine,
+    EngineIdentity,
+    Limits,
+    ModelRepository,
+    Replica,
+    Service,
+    digest_of,
+)
 from runbook_lib.engine.build import build_once, kept_engine
-from runbook_lib.errors import BuildError, EngineMismatchError, PlanError, RepositoryError, ServiceError
-from runbook_lib.files import content_digest, list_files, whole_folder
+from runbook_lib.errors import (
+    BuildError,
+    EngineMismatchError,
+    PlanError,
+    RepositoryError,
+    ServiceError,
+)
+from runbook_lib.files import content_digest, list_files
 from runbook_lib.lab import environment
 from runbook_lib.lab.builder_commands import BUILDER, build_commands, build_inputs, weights_folder
 from runbook_lib.lab.cpu import isa_level
@@ -121,7 +136,10 @@ def build_changes(profile: DeploymentProfile, *, rebuild: bool = False) -> list[
     if not rebuild and kept_engine(inputs, read_identity, store=cache_dir() / ENGINES) is not None:
         return []
     names = [step.step for step in build_commands(profile, environment.ensure(), Path("WORK"))]
-    return [Change("run", name, f"{profile.dtype}, {profile.quantization}, KV {profile.kv_cache_dtype}") for name in names]
+    return [
+        Change("run", name, f"{profile.dtype}, {profile.quantization}, KV {profile.kv_cache_dtype}")
+        for name in names
+    ]
 
 
 def engine_key(profile: DeploymentProfile) -> str:
@@ -129,7 +147,9 @@ def engine_key(profile: DeploymentProfile) -> str:
     return digest_of(build_inputs(profile, isa_level()))
 
 
-def build(profile: DeploymentProfile, log: Path, on_line: Told = lambda _: None, *, rebuild: bool = False) -> Engine:
+def build(
+    profile: DeploymentProfile, log: Path, on_line: Told = lambda _: None, *, rebuild: bool = False
+) -> Engine:
     """Build the engine of a profile for this CPU, or keep the one whose receipt holds.
 
     Raises:
@@ -154,7 +174,12 @@ def check_engine(engine: Engine) -> None:
     Raises:
         EngineMismatchError: every mismatch at once.
     """
-    command = [str(environment.ensure().python), str(BUILDER / "engine_runtime.py"), "check", engine.path]
+    command = [
+        str(environment.ensure().python),
+        str(BUILDER / "engine_runtime.py"),
+        "check",
+        engine.path,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         problems = json.loads(done.stdout)["problems"]
@@ -200,11 +225,18 @@ def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRe
         runtime_files=(BUILDER / "engine_runtime.py",),
     )
     write_repository(
-        folder, engine_dir=Path(engine.path), tokenizer_dir=weights_folder(profile), settings=settings
+        folder,
+        engine_dir=Path(engine.path),
+        tokenizer_dir=weights_folder(profile),
+        settings=settings,
     )
     judged = lint(folder)
     if not judged.ok:
-        raise RepositoryError("The repository just written would not load.", why=str(judged), page="02_model_repository")
+        raise RepositoryError(
+            "The repository just written would not load.",
+            why=str(judged),
+            page="02_model_repository",
+        )
     files = list_files(folder)
     return ModelRepository(
         path=str(folder),
@@ -227,7 +259,12 @@ def publish_changes(repository: ModelRepository) -> list[Change]:
     return [Change("push", repository.uri, detail)]
 
 
-def publish(repository: ModelRepository, on_progress: Callable[..., None] | None = None, *, replace: bool = False) -> str:
+def publish(
+    repository: ModelRepository,
+    on_progress: Callable[..., None] | None = None,
+    *,
+    replace: bool = False,
+) -> str:
     """Send the repository to the lab's object store and verify it there by digest.
 
     Returns:
@@ -261,12 +298,18 @@ def deploy_changes(repository: ModelRepository, replicas: int) -> list[Change]:
     lab = current()
     names = [f"triton-{number}" for number in range(replicas)]
     digest = repository.content_digest[:19]
-    return [Change("start", name, f"{repository.uri} {digest}") for name in names if _serving(lab, name, digest) is None]
+    return [
+        Change("start", name, f"{repository.uri} {digest}")
+        for name in names
+        if _serving(lab, name, digest) is None
+    ]
 
 
 def _serving(lab: Lab, name: str, digest: str) -> Running | None:
     known = find(lab.folder, name)
-    fits = known is not None and known.facts.get("content") == digest and is_ready(known.facts["http"])
+    fits = (
+        known is not None and known.facts.get("content") == digest and is_ready(known.facts["http"])
+    )
     return known if fits else None
 
 
@@ -282,7 +325,9 @@ def deploy(repository: ModelRepository, replica: int) -> Replica:
     if known is None:
         if (other := find(lab.folder, name)) is not None:
             stop_triton(other)
-        known, seconds = lab.serve(triton_uri(repository.uri, access()), name, facts={"content": digest})
+        known, seconds = lab.serve(
+            triton_uri(repository.uri, access()), name, facts={"content": digest}
+        )
     return _described(known, repository, seconds)
 
 
@@ -327,7 +372,11 @@ def smoke_test(url: str, repository: ModelRepository, profile: DeploymentProfile
     tokens = profile.max_output_len
     answer = generate(url, repository.entry_model, question.prompt, max_tokens=tokens)
     text, count = str(answer.get("text_output", "")), int(answer.get("output_lengths", 0))
-    ids = Tokenizer.from_file(str(weights_folder(profile) / "tokenizer.json")).encode(question.prompt).ids
+    ids = (
+        Tokenizer.from_file(str(weights_folder(profile) / "tokenizer.json"))
+        .encode(question.prompt)
+        .ids
+    )
     if not text.strip() or not 0 < count <= tokens:
         raise ServiceError(
             f"The smoke test got {text!r} with {count} tokens.",
@@ -339,7 +388,10 @@ def smoke_test(url: str, repository: ModelRepository, profile: DeploymentProfile
 
 
 def service_of(
-    profile: DeploymentProfile, repository: ModelRepository, replicas: Sequence[Replica], smoke: Smoke
+    profile: DeploymentProfile,
+    repository: ModelRepository,
+    replicas: Sequence[Replica],
+    smoke: Smoke,
 ) -> Service:
     """The deployed service as the next pages need it; its URL is the first replica's."""
     return Service(

@@ -56,7 +56,10 @@ class ChangePlan:
     def _repr_html_(self) -> str:
         rows = "".join(
             "<tr>"
-            + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in (one.verb, one.what, one.detail))
+            + "".join(
+                f"<td style='text-align:left'>{html.escape(cell)}</td>"
+                for cell in (one.verb, one.what, one.detail)
+            )
             + "</tr>"
             for one in self.changes
         )
@@ -107,16 +110,24 @@ def decide(plan: ChangePlan, approve: str, policy: str, before: Sequence[Approva
             return known
     given = [word.strip().removeprefix("sha256:") for word in approve.split(",") if word.strip()]
     at = utc_now().isoformat()
-    if any(len(word) >= SHORT and plan.digest.removeprefix("sha256:").startswith(word) for word in given):
+    if any(
+        len(word) >= SHORT and plan.digest.removeprefix("sha256:").startswith(word)
+        for word in given
+    ):
         return Approval(plan.page, plan.digest, who(), "digest given as a parameter", at)
     if not plan.changes:
         return Approval(plan.page, plan.digest, who(), "nothing changes", at)
     if given == ["auto"] and policy != "auto":
-        raise _refused(plan, "approve=auto is not allowed: this profile's policy is `approve: ask`.")
+        raise _refused(
+            plan, "approve=auto is not allowed: this profile's policy is `approve: ask`."
+        )
     if given in ([], ["auto"]) and policy == "auto":
         return Approval(plan.page, plan.digest, who(), "policy `approve: auto` of the profile", at)
     if given:
-        raise _refused(plan, f"The approval names {', '.join(given)}: another plan, or one that has changed since.")
+        raise _refused(
+            plan,
+            f"The approval names {', '.join(given)}: another plan, or one that has changed since.",
+        )
     raise _refused(plan, "This profile's policy is `approve: ask`, and nobody has approved yet.")
 
 
@@ -146,4 +157,8 @@ def given_before(file: Path) -> list[Approval]:
     """The approvals of a run, oldest first."""
     if not file.exists():
         return []
-    return [Approval(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [
+        Approval(**json.loads(line))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]

@@ -37,7 +37,9 @@ class RunbookClient(PapermillNotebookClient):  # type: ignore[misc]
     def __init__(
         self, keeper: Keeper, *, cell_timeout: float, total_timeout: float | None, **known: Any
     ) -> None:
-        super().__init__(keeper, timeout_func=self._limit, force_raise_errors=True, iopub_timeout=60, **known)
+        super().__init__(
+            keeper, timeout_func=self._limit, force_raise_errors=True, iopub_timeout=60, **known
+        )
         self.keeper = keeper
         self.cell_timeout = cell_timeout
         self.total_timeout = total_timeout
@@ -99,7 +101,10 @@ class RunbookClient(PapermillNotebookClient):  # type: ignore[misc]
             return "failed", f"{error.ename}: {error.evalue}"[:300]
         if isinstance(error, CellTimeoutError):
             over = time.monotonic() >= self.deadline
-            return "timed_out", self._total_text() if over else "the limit for this cell was reached"
+            return (
+                "timed_out",
+                self._total_text() if over else "the limit for this cell was reached",
+            )
         if isinstance(error, DeadKernelError):
             return "kernel_died", self._exit_text()
         return "failed", f"{type(error).__name__}: {error}"[:300]

@@ -70,7 +70,9 @@ def verify_folder(folder: Path) -> list[Problem]:
         if told[path] != {"sha256": found[path].sha256, "size": found[path].size}
     ]
     added = [Problem(path, "added") for path in found.keys() - told.keys()]
-    links = [Problem(path, "added", "(a symbolic link)") for path in _links(folder) if path not in told]
+    links = [
+        Problem(path, "added", "(a symbolic link)") for path in _links(folder) if path not in told
+    ]
     return sorted([*missing, *changed, *added, *links], key=lambda one: one.path)
 
 
@@ -79,7 +81,9 @@ def _listed(folder: Path) -> tuple[StoredFile, ...]:
 
 
 def _links(folder: Path) -> list[str]:
-    return sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_symlink())
+    return sorted(
+        one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_symlink()
+    )
 
 
 def _difference(told: Mapping[str, Any], found: StoredFile) -> str:

@@ -49,8 +49,16 @@ def write_index(run: Run) -> None:
 def _row(name: str, title: str, known: dict[str, object] | None) -> str:
     known = known or {"status": "not_run", "seconds": "", "reason": ""}
     status = html.escape(str(known["status"]))
-    link = html.escape(title) if status == "not_run" else f"<a href='{name}.html'>{html.escape(title)}</a>"
-    reason = f"<pre>{html.escape(str(known['reason']))}</pre>" if known["reason"] and status == "failed" else ""
+    link = (
+        html.escape(title)
+        if status == "not_run"
+        else f"<a href='{name}.html'>{html.escape(title)}</a>"
+    )
+    reason = (
+        f"<pre>{html.escape(str(known['reason']))}</pre>"
+        if known["reason"] and status == "failed"
+        else ""
+    )
     notebook = "" if status == "not_run" else f"<a href='{name}.ipynb'>notebook</a>"
     return (
         f"<tr><td>{name[:2]} {link}{reason}</td><td class='{status}'>{status}</td>"

@@ -13,7 +13,7 @@ __all__ = ["Interrupted", "interruptible"]
 _WATCHED = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818 - a wish of the user's, not an error
+class Interrupted(KeyboardInterrupt):
     """Somebody asked the run to end."""
 
 

@@ -62,7 +62,9 @@ class Keeper(NotebookExecutionManager):  # type: ignore[misc]
         self.nb.metadata.pop("widgets", None)
         facts = self.nb.metadata.setdefault("papermill", nbformat.from_dict({}))
         place = self.destination or self.output_path
-        facts.update(start_time=self.start_time.isoformat(), end_time=None, duration=None, exception=None)
+        facts.update(
+            start_time=self.start_time.isoformat(), end_time=None, duration=None, exception=None
+        )
         facts.update(input_path=_name(self.input_path), output_path=_name(place))
         for cell in self.nb.cells:
             _forget(cell)
@@ -167,7 +169,13 @@ class Keeper(NotebookExecutionManager):  # type: ignore[misc]
 def _forget(cell: Any) -> None:
     """Drop what an earlier run left in a cell: its reply stamp would pass for this run's."""
     cell.metadata.papermill = nbformat.from_dict(
-        {"exception": None, "start_time": None, "end_time": None, "duration": None, "status": "pending"}
+        {
+            "exception": None,
+            "start_time": None,
+            "end_time": None,
+            "duration": None,
+            "status": "pending",
+        }
     )
     if cell.cell_type != "code":
         return

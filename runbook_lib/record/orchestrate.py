@@ -78,8 +78,15 @@ def planned(order: Order) -> list[tuple[Page, dict[str, Any]]]:
     for name in order.pages:
         page = page_named(name)
         names = {one.name for one in page.parameters}
-        given = {"profile": order.profile, "target": order.target, "approve": order.approve, **order.parameters}
-        chosen.append((page, validate(page, {key: value for key, value in given.items() if key in names})))
+        given = {
+            "profile": order.profile,
+            "target": order.target,
+            "approve": order.approve,
+            **order.parameters,
+        }
+        chosen.append(
+            (page, validate(page, {key: value for key, value in given.items() if key in names}))
+        )
     return chosen
 
 
@@ -105,12 +112,18 @@ def run_pages(order: Order, on_event: Callable[[str, Any], None] = lambda *_: No
         os.environ.update(lab.variables())
         for page, values in chosen:
             failed = any(one.status == "failed" for one in results)
-            result = PageResult(page.name, "not_run", 0.0) if failed else _one_page(page, values, run, order, on_event)
+            result = (
+                PageResult(page.name, "not_run", 0.0)
+                if failed
+                else _one_page(page, values, run, order, on_event)
+            )
             results.append(result)
             on_event("page_done", result)
     except BaseException as error:
         reason = error.what if isinstance(error, RunbookError) else type(error).__name__
-        results += [PageResult(page.name, "not_run", 0.0, reason) for page, _ in chosen[len(results) :]]
+        results += [
+            PageResult(page.name, "not_run", 0.0, reason) for page, _ in chosen[len(results) :]
+        ]
         raise
     finally:
         if lab.owner is not None:
@@ -210,8 +223,13 @@ def _close(run: Run, results: Sequence[PageResult]) -> None:
     from runbook_lib.record.index import write_index
 
     ok = bool(results) and all(one.status in {"completed", "held"} for one in results)
-    pages = {one.page: {"status": one.status, "seconds": one.seconds, "reason": one.reason} for one in results}
+    pages = {
+        one.page: {"status": one.status, "seconds": one.seconds, "reason": one.reason}
+        for one in results
+    }
     known = run.about().get("pages", {})
-    run.note(status="completed" if ok else "failed", ended=utc_now().isoformat(), pages=known | pages)
+    run.note(
+        status="completed" if ok else "failed", ended=utc_now().isoformat(), pages=known | pages
+    )
     write_index(run)
     write_manifest(run.folder)

@@ -94,7 +94,9 @@ def judge(notebook: Mapping[str, Any]) -> Outcome:
 
 def _judge_cell(index: int, cell: Mapping[str, Any]) -> CellOutcome:
     status, reason = _written(cell)
-    error = next((one for one in cell.get("outputs", []) if one.get("output_type") == "error"), None)
+    error = next(
+        (one for one in cell.get("outputs", []) if one.get("output_type") == "error"), None
+    )
     execution = cell.get("metadata", {}).get("execution", {})
     if status != "completed":
         return CellOutcome(index, status, reason or _told(error))
@@ -114,7 +116,9 @@ def _written(node: Mapping[str, Any]) -> tuple[Status, str]:
     known = known if isinstance(known, Mapping) else {}
     status = known.get("status", "completed")
     reason = str(known.get("reason", ""))
-    return (status, reason) if status in get_args(Status) else ("failed", f"unknown status {status!r}")
+    return (
+        (status, reason) if status in get_args(Status) else ("failed", f"unknown status {status!r}")
+    )
 
 
 def _told(error: Mapping[str, Any] | None) -> str:

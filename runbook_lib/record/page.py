@@ -15,7 +15,15 @@ from runbook_lib.errors import PreflightError
 from runbook_lib.parameters import PAGES, Page, page_named, validate
 from runbook_lib.places import outputs_dir
 from runbook_lib.profile import DeploymentProfile, Effective, load_profile
-from runbook_lib.record.approval import Approval, Change, ChangePlan, by_button, decide, given_before, remember
+from runbook_lib.record.approval import (
+    Approval,
+    Change,
+    ChangePlan,
+    by_button,
+    decide,
+    given_before,
+    remember,
+)
 from runbook_lib.record.run import Run
 
 __all__ = ["Check", "OpenPage", "headless", "open_page"]
@@ -100,7 +108,9 @@ class OpenPage:
         """
         file = self.run.folder / "approvals.jsonl"
         try:
-            approval = decide(plan, str(self.values.get("approve", "")), self.profile.approve, given_before(file))
+            approval = decide(
+                plan, str(self.values.get("approve", "")), self.profile.approve, given_before(file)
+            )
         except Exception:
             if not headless():
                 self._offer_button(plan, file)
@@ -121,25 +131,34 @@ class OpenPage:
         following = PAGES[number + 1].name if number + 1 < len(PAGES) else ""
         rows = [
             ["page", f"{self.page.name} done in {time.monotonic() - self.began:.1f} s"],
-            ["made", str((self.run.artifacts / f"{self.page.makes}.json").relative_to(self.run.folder))],
+            [
+                "made",
+                str((self.run.artifacts / f"{self.page.makes}.json").relative_to(self.run.folder)),
+            ],
             ["record", self.run.id],
             ["next", f"{following}.ipynb" if following else f"runbook record verify {self.run.id}"],
         ]
         return table(["", ""], rows)
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        shown = [(name, str(value), "parameter") for name, value in self.values.items() if name != "run"]
+        shown = [
+            (name, str(value), "parameter") for name, value in self.values.items() if name != "run"
+        ]
         return [("run", self.run.id, ""), *shown, *self.effective.table()]
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<24} {value:<40} {origin}".rstrip() for name, value, origin in self._rows())
+        return "\n".join(
+            f"{name:<24} {value:<40} {origin}".rstrip() for name, value, origin in self._rows()
+        )
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>"
+            + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)
+            + "</tr>"
             for row in self._rows()
         )
         head = "<tr><th>value</th><th>in force</th><th>where it came from</th></tr>"

@@ -67,7 +67,9 @@ class Terminal:
         share = event.index / max(event.total, 1)
         bar = FULL * round(share * WIDTH) + EMPTY * (WIDTH - round(share * WIDTH))
         seconds = time.monotonic() - self.began
-        self.line.draw(f"{self.page:<20} {bar} {event.index}/{event.total} {seconds:5.1f} s  {event.description}")
+        self.line.draw(
+            f"{self.page:<20} {bar} {event.index}/{event.total} {seconds:5.1f} s  {event.description}"
+        )
 
     def _done(self, result: Any) -> None:
         words = {"completed": "ok", "held": "held", "failed": "FAILED", "not_run": "not run"}
@@ -92,7 +94,10 @@ class Spinner:
         self.line.draw(f"{self.label} {time.monotonic() - self.began:5.1f} s  {text}")
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         seconds = time.monotonic() - self.began
         if kind is None and (self.line.live or seconds > 1):

@@ -36,7 +36,10 @@ class Run:
         run = cls(folder)
         try:
             folder.mkdir(parents=True)
-            write_whole(folder / ABOUT, json.dumps({"profile": profile, "started": utc_now().isoformat()}, indent=2))
+            write_whole(
+                folder / ABOUT,
+                json.dumps({"profile": profile, "started": utc_now().isoformat()}, indent=2),
+            )
         except OSError as error:
             raise RecordError(
                 f"The run's folder {folder} can't be made.",
@@ -64,7 +67,9 @@ class Run:
     def newest(cls, outputs: Path, profile: str) -> Run | None:
         """The newest run of a profile below `outputs`, if there is one."""
         found = sorted((path.parent for path in outputs.glob(f"*/{ABOUT}")), reverse=True)
-        return next((cls(folder) for folder in found if cls(folder).about().get("profile") == profile), None)
+        return next(
+            (cls(folder) for folder in found if cls(folder).about().get("profile") == profile), None
+        )
 
     @property
     def id(self) -> str:

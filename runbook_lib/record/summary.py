@@ -53,7 +53,9 @@ def _plan(folder: Path) -> str:
 def _engine(folder: Path) -> str:
     engine = Engine.read(folder)
     identity = engine.identity
-    how = "receipt held, nothing built" if engine.reused else f"built in {engine.build_seconds:.1f} s"
+    how = (
+        "receipt held, nothing built" if engine.reused else f"built in {engine.build_seconds:.1f} s"
+    )
     return (
         f"{identity.dtype}/{identity.quantization}, KV {identity.kv_cache_dtype}, {identity.target}, "
         f"{engine.size_bytes / 1e6:.1f} MB, {how}  {engine.engine_digest[7:19]}"
@@ -85,9 +87,18 @@ def _rate(folder: Path) -> str:
 def _best(folder: Path) -> str:
     study = TradeOff.read(folder)
     row = next((one for one in study.rows if one.label == study.best), None)
-    if row is None or row.build_time_s is None or row.p95_total_ms is None or row.tokens_per_second is None:
+    if (
+        row is None
+        or row.build_time_s is None
+        or row.p95_total_ms is None
+        or row.tokens_per_second is None
+    ):
         return study.reason
-    accuracy = f", accuracy {row.accuracy.value:.0%}" if row.accuracy and row.accuracy.value is not None else ""
+    accuracy = (
+        f", accuracy {row.accuracy.value:.0%}"
+        if row.accuracy and row.accuracy.value is not None
+        else ""
+    )
     return (
         f"{row.label}: build {row.build_time_s:.1f} s, p95 {row.p95_total_ms.text('ms')}, "
         f"{row.tokens_per_second.text('tokens/s', 0)}{accuracy}"

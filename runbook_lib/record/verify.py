@@ -29,7 +29,12 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"ok": self.ok, "record": self.record, "status": self.status, "problems": list(self.problems)}
+        return {
+            "ok": self.ok,
+            "record": self.record,
+            "status": self.status,
+            "problems": list(self.problems),
+        }
 
     def __str__(self) -> str:
         head = f"{self.record}: {'untouched' if self.ok else 'NOT as it was written'}; the run {self.status}; unsigned"

@@ -136,8 +136,16 @@ def keep(spec: dict[str, Any]) -> None:
         except OSError as error:
             write_json(state, {"phase": "ended", "reason": str(error), "code": 127})
             return
-    refs = {role: {"pid": pid, "started": process_start(pid)} for role, pid in (("keeper", me), ("server", child.pid))}
-    facts = {"name": spec["name"], "facts": spec["facts"], "log": spec["log"], "owner": spec["owner"]}
+    refs = {
+        role: {"pid": pid, "started": process_start(pid)}
+        for role, pid in (("keeper", me), ("server", child.pid))
+    }
+    facts = {
+        "name": spec["name"],
+        "facts": spec["facts"],
+        "log": spec["log"],
+        "owner": spec["owner"],
+    }
     write_json(state, {"phase": "running", **facts, **refs})
     reason = _watch(child, owner, reader)
     _end(child, spec["stop_seconds"])

@@ -166,7 +166,9 @@ def _await_state(name: str, folder: Path, process: subprocess.Popen[bytes]) -> R
     state = _read(folder / f"{name}.json")
     raise ServiceError(
         f"{name} did not start.",
-        why="\n".join(filter(None, [str(state.get("reason", "")), log_tail(folder / f"{name}.log")])),
+        why="\n".join(
+            filter(None, [str(state.get("reason", "")), log_tail(folder / f"{name}.log")])
+        ),
         fix=f"Read {folder / f'{name}.log'}.",
         page="06_troubleshoot",
     )
@@ -193,7 +195,11 @@ def listing(folder: Path) -> list[Running]:
 def ended(folder: Path) -> list[tuple[dict[str, Any], Path]]:
     """Facts and log of every server of a folder that has ended, however it ended."""
     states = [(path, _read(path)) for path in sorted(folder.glob("*.json"))]
-    dead = [(path, state) for path, state in states if "log" in state and find(folder, path.stem) is None]
+    dead = [
+        (path, state)
+        for path, state in states
+        if "log" in state and find(folder, path.stem) is None
+    ]
     return [(state["facts"], Path(state["log"])) for _, state in dead]
 
 
@@ -232,7 +238,9 @@ def _signal(process: Owner, number: signal.Signals) -> None:
         os.close(descriptor)
 
 
-def wait_healthy(running: Running, healthy: Callable[[], bool], *, timeout: float, what: str) -> float:
+def wait_healthy(
+    running: Running, healthy: Callable[[], bool], *, timeout: float, what: str
+) -> float:
     """Wait until `healthy()`; ends early when the server dies.
 
     Returns:
@@ -271,7 +279,9 @@ def log_tail(log: Path, lines: int = 8, size: int = 8192) -> str:
     except OSError:
         return ""
     kept = [line for line in text.splitlines() if line.strip()][-lines:]
-    return "\n".join("".join(char for char in line if char.isprintable() or char == "\t") for line in kept)
+    return "\n".join(
+        "".join(char for char in line if char.isprintable() or char == "\t") for line in kept
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

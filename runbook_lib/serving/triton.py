@@ -13,9 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import ServiceError
-from runbook_lib.serving.supervise import Owner, Running, ServerSpec, free_ports, log_tail, start, stop, wait_healthy
+from runbook_lib.serving.supervise import (
+    Owner,
+    Running,
+    ServerSpec,
+    free_ports,
+    log_tail,
+    start,
+    stop,
+    wait_healthy,
+)
 
-__all__ = ["S3Credentials", "TritonInstall", "generate", "get_json", "is_ready", "post_json", "remove_leftovers", "start_triton", "stop_triton"]
+__all__ = [
+    "S3Credentials",
+    "TritonInstall",
+    "generate",
+    "get_json",
+    "is_ready",
+    "post_json",
+    "remove_leftovers",
+    "start_triton",
+    "stop_triton",
+]
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,9 @@ class TritonInstall:
 
     def environment(self) -> dict[str, str]:
         """What the server process needs; the Python stub takes NumPy from the first python on PATH."""
-        inherited = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR", "TZ") if key in os.environ}
+        inherited = {
+            key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR", "TZ") if key in os.environ
+        }
         return inherited | {
             "PATH": f"{self.python_bin}:/usr/local/bin:/usr/bin:/bin",
             "PYTHONPATH": str(self.site_packages),
@@ -183,13 +204,20 @@ def _this_time(log: Path, began_at: int) -> str:
 
 def _port_was_taken(log: Path, began_at: int) -> bool:
     text = _this_time(log, began_at)
-    return any(words in text for words in ("Socket '", "Address already in use", "failed to bind", "already in use"))
+    return any(
+        words in text
+        for words in ("Socket '", "Address already in use", "failed to bind", "already in use")
+    )
 
 
 def _explained(error: ServiceError, log: Path, began_at: int) -> ServiceError:
     """Triton's own reason (the model table or the error lines) instead of the last lines only."""
     lines = _this_time(log, began_at).splitlines()
-    reasons = [line for line in lines if "failed to load" in line or line.startswith("E") or "UNAVAILABLE" in line]
+    reasons = [
+        line
+        for line in lines
+        if "failed to load" in line or line.startswith("E") or "UNAVAILABLE" in line
+    ]
     why = "\n".join(dict.fromkeys(line.strip()[:400] for line in reasons[-6:])) or log_tail(log)
     return ServiceError(error.what, why=why, fix=error.fix, page="06_troubleshoot")
 
@@ -218,7 +246,9 @@ def post_json(url: str, body: Mapping[str, Any], *, timeout: float = 60.0) -> An
     return _ask(urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout)
 
 
-def generate(url: str, model: str, prompt: str, *, max_tokens: int, timeout: float = 60.0) -> dict[str, Any]:
+def generate(
+    url: str, model: str, prompt: str, *, max_tokens: int, timeout: float = 60.0
+) -> dict[str, Any]:
     """One answer through the generate extension: the flat body that Triton wants."""
     body = {"text_input": prompt, "max_tokens": max_tokens}
     answer = post_json(f"{url}/v2/models/{model}/generate", body, timeout=timeout)

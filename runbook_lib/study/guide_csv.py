@@ -96,7 +96,9 @@ def _cells(row: TradeOffRow) -> dict[str, Any]:
         "tp_size": profile.get("tensor_parallel_size", ""),
         "pp_size": profile.get("pipeline_parallel_size", ""),
         "build_time_s": _number(row.build_time_s),
-        "throughput_req_per_sec": _number(row.requests_per_second.value if row.requests_per_second else None),
+        "throughput_req_per_sec": _number(
+            row.requests_per_second.value if row.requests_per_second else None
+        ),
         "label": row.label,
         "status": row.status,
         "cause": row.cause,

@@ -32,11 +32,17 @@ def prompts(seed: int) -> list[str]:
 def closed(service: Service, values: Mapping[str, Any], on_progress: Progress) -> LoadRun:
     """A closed loop on the service's first replica, by the page's parameters."""
     return run_load(
-        service.url, service.entry_model, _closed(values), prompts(values["seed"]), on_progress=on_progress
+        service.url,
+        service.entry_model,
+        _closed(values),
+        prompts(values["seed"]),
+        on_progress=on_progress,
     )
 
 
-def poisson(service: Service, before: LoadRun, values: Mapping[str, Any], on_progress: Progress) -> LoadRun:
+def poisson(
+    service: Service, before: LoadRun, values: Mapping[str, Any], on_progress: Progress
+) -> LoadRun:
     """Poisson arrivals at the page's rate, or at 60 % of what the closed loop carried.
 
     Raises:
@@ -44,7 +50,9 @@ def poisson(service: Service, before: LoadRun, values: Mapping[str, Any], on_pro
     """
     rate = float(values["rate"]) or POISSON_SHARE * len(before.succeeded) / before.wall_seconds
     if rate <= 0:
-        raise LoadError("No rate for the Poisson load.", why="The closed load had no success.", fix="-p rate=…")
+        raise LoadError(
+            "No rate for the Poisson load.", why="The closed load had no success.", fix="-p rate=…"
+        )
     load = LoadSettings(
         arrival="poisson",
         requests=values["requests"],
@@ -53,7 +61,9 @@ def poisson(service: Service, before: LoadRun, values: Mapping[str, Any], on_pro
         warmup=values["concurrency"],
         seed=values["seed"],
     )
-    return run_load(service.url, service.entry_model, load, prompts(values["seed"]), on_progress=on_progress)
+    return run_load(
+        service.url, service.entry_model, load, prompts(values["seed"]), on_progress=on_progress
+    )
 
 
 def study_load(values: Mapping[str, Any]) -> LoadSettings:

@@ -37,7 +37,9 @@ def _point(row: TradeOffRow) -> tuple[float, float, float] | None:
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     pairs = list(zip(one, other, strict=True))
-    return all(mine <= theirs for mine, theirs in pairs) and any(mine < theirs for mine, theirs in pairs)
+    return all(mine <= theirs for mine, theirs in pairs) and any(
+        mine < theirs for mine, theirs in pairs
+    )
 
 
 def choose(rows: Sequence[TradeOffRow]) -> tuple[str, str]:

@@ -54,7 +54,9 @@ def cells_of(profile: DeploymentProfile) -> list[Cell]:
         cells.append(Cell(one.label, DeploymentProfile.model_validate(changed)))
     labels = [cell.label for cell in cells]
     if len(set(labels)) < len(labels):
-        raise ProfileError(f"Two trade-offs have one label: {', '.join(labels)}.", fix="Give each its own label.")
+        raise ProfileError(
+            f"Two trade-offs have one label: {', '.join(labels)}.", fix="Give each its own label."
+        )
     return cells
 
 
@@ -62,7 +64,11 @@ def changes_of(cells: Sequence[Cell], load: LoadSettings, *, remeasure: bool) ->
     """What `study` would build and start; cells whose receipt holds are left out."""
     open_cells = [cell for cell in cells if remeasure or _held(cell, load) is None]
     return [
-        Change("measure", cell.label, f"{cell.profile.dtype}, {cell.profile.quantization}, KV {cell.profile.kv_cache_dtype}")
+        Change(
+            "measure",
+            cell.label,
+            f"{cell.profile.dtype}, {cell.profile.quantization}, KV {cell.profile.kv_cache_dtype}",
+        )
         for cell in open_cells
     ]
 
@@ -91,11 +97,17 @@ def study(
         rows.append(held or _measured(cell, load, prompts, folder))
     marked = mark_front(rows)
     best, reason = choose(marked)
-    return TradeOff(load_profile=_told(load), objectives=OBJECTIVES, rows=marked, best=best, reason=reason)
+    return TradeOff(
+        load_profile=_told(load), objectives=OBJECTIVES, rows=marked, best=best, reason=reason
+    )
 
 
 def _told(load: LoadSettings) -> str:
-    how = f"closed, {load.concurrency} in flight" if load.arrival == "closed" else f"Poisson, {load.rate}/s"
+    how = (
+        f"closed, {load.concurrency} in flight"
+        if load.arrival == "closed"
+        else f"Poisson, {load.rate}/s"
+    )
     return f"{how}, {load.requests} requests, {load.max_tokens} tokens"
 
 
@@ -106,7 +118,13 @@ def _measured(cell: Cell, load: LoadSettings, prompts: Sequence[str], folder: Pa
         row = _serve_and_measure(cell, engine, load, prompts, shown)
     except RunbookError as error:
         cause = error.what if not error.why else f"{error.what} {error.why}"
-        return TradeOffRow(label=cell.label, profile=shown, status="failed", cause=cause[:600], measured_at=utc_now())
+        return TradeOffRow(
+            label=cell.label,
+            profile=shown,
+            status="failed",
+            cause=cause[:600],
+            measured_at=utc_now(),
+        )
     write_whole(_receipt(cell, load), row.model_dump_json())
     return row
 
@@ -148,14 +166,19 @@ def accuracy_of(url: str, model: str) -> Interval:
     """
     questions = load_questions()
     with ThreadPoolExecutor(8) as pool:
-        texts = pool.map(lambda one: generate(url, model, one.prompt, max_tokens=ANSWER_TOKENS)["text_output"], questions)
+        texts = pool.map(
+            lambda one: generate(url, model, one.prompt, max_tokens=ANSWER_TOKENS)["text_output"],
+            questions,
+        )
         answers = {one.id: text for one, text in zip(questions, texts, strict=True)}
     scored = exact_match(answers)
     return Interval(value=scored.share, low=scored.low, high=scored.high, n=scored.n)
 
 
 def _receipt(cell: Cell, load: LoadSettings) -> Path:
-    key = digest_of([stages.engine_key(cell.profile), cell.label, vars(load), TradeOffRow.model_json_schema()])
+    key = digest_of(
+        [stages.engine_key(cell.profile), cell.label, vars(load), TradeOffRow.model_json_schema()]
+    )
     return cache_dir() / "studies" / f"{key.removeprefix('sha256:')[:16]}.json"
 
 

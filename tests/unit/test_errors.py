@@ -23,7 +23,13 @@ def test_every_error_says_what_why_and_how_to_fix(kind):
 def test_an_error_survives_the_way_between_processes(kind):
     again = pickle.loads(pickle.dumps(kind("what", why="why", fix="fix", page="p")))
     assert type(again) is kind
-    assert again.to_dict() == {"error": kind.__name__, "what": "what", "why": "why", "fix": "fix", "page": "p"}
+    assert again.to_dict() == {
+        "error": kind.__name__,
+        "what": "what",
+        "why": "why",
+        "fix": "fix",
+        "page": "p",
+    }
 
 
 def test_an_error_shows_no_markup_of_strangers():

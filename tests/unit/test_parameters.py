@@ -1,7 +1,7 @@
+import nbformat
 import pytest
 from papermill.inspection import _infer_parameters
 from papermill.utils import find_first_tagged_cell_index
-import nbformat
 
 from runbook_lib.errors import ProfileError, UsageError
 from runbook_lib.parameters import PAGES, page_named, parameters_cell, parse_assignments, validate
@@ -10,7 +10,9 @@ from runbook_lib.parameters import PAGES, page_named, parameters_cell, parse_ass
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_papermill_reads_every_parameter_of_a_page(page):
     cell = nbformat.v4.new_code_cell(parameters_cell(page), metadata={"tags": ["parameters"]})
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "language": "python"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell], metadata={"kernelspec": {"name": "python3", "language": "python"}}
+    )
     assert find_first_tagged_cell_index(notebook, "parameters") == 0
     found = {one.name: (one.inferred_type_name, one.help) for one in _infer_parameters(notebook)}
     assert found == {one.name: (one.type, one.help) for one in page.parameters}
@@ -56,7 +58,9 @@ def test_not_a_number_is_no_rate():
 
 
 def test_values_of_the_command_line_get_the_type_of_the_schema():
-    values = parse_assignments(["04_benchmark", "01_build_engine"], {"rate": "1e3", "rebuild": "TRUE", "profile": "007"})
+    values = parse_assignments(
+        ["04_benchmark", "01_build_engine"], {"rate": "1e3", "rebuild": "TRUE", "profile": "007"}
+    )
     assert values == {"rate": 1000.0, "rebuild": True, "profile": "007"}
 
 

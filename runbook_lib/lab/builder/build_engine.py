@@ -76,7 +76,9 @@ def _read(folder: Path) -> dict[str, Any]:
         if checkpoint["architecture"] == "LlamaForCausalLM":
             return dict(checkpoint)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StageError(f"--checkpoint_dir {folder} is no converted checkpoint: {error!r}") from None
+        raise StageError(
+            f"--checkpoint_dir {folder} is no converted checkpoint: {error!r}"
+        ) from None
     raise StageError(f"{path}: the lab builds LlamaForCausalLM, not {checkpoint['architecture']}")
 
 

@@ -108,7 +108,9 @@ def check(engine_dir: str | Path) -> list[str]:
         problems.append(f"the engine was built for isa {isa}, this CPU has {best}")
     for name, now in versions().items():
         if built[name] != now:
-            problems.append(f"the engine was built with {name} {built[name]}, this runtime is {now}")
+            problems.append(
+                f"the engine was built with {name} {built[name]}, this runtime is {now}"
+            )
     problems += [f"{name} is missing" for name in names if not (folder / name).is_file()]
     return problems or _damage(folder, config, digest)
 
@@ -181,7 +183,9 @@ def open_pipeline(model: Path, config: dict[str, Any]) -> Any:
     scheduler.enable_prefix_caching = False
     with _same_path(model) as path:
         properties = {
-            "KV_CACHE_PRECISION": config["pretrained_config"]["quantization"]["kv_cache_quant_algo"],
+            "KV_CACHE_PRECISION": config["pretrained_config"]["quantization"][
+                "kv_cache_quant_algo"
+            ],
             "INFERENCE_PRECISION_HINT": config["lab"]["computes_in"],
             "CACHE_DIR": str(model / BLOB),
             "CACHE_MODE": "OPTIMIZE_SPEED",
@@ -270,7 +274,9 @@ def main() -> int:
     for action in ("check", "generate"):
         actions.add_parser(action).add_argument("engine_dir", type=Path)
     speak = actions.choices["generate"]
-    speak.add_argument("--ids", type=lambda text: [int(one) for one in text.split(",")], required=True)
+    speak.add_argument(
+        "--ids", type=lambda text: [int(one) for one in text.split(",")], required=True
+    )
     speak.add_argument("--max_new_tokens", type=int, default=8)
     options = parser.parse_args()
     problems, answer = [], {}

@@ -62,7 +62,9 @@ def _add_tokenizer(writer: gguf.GGUFWriter, config: dict[str, Any], path: Path) 
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageError(f"{path} is no byte-level BPE tokenizer: {error}") from None
     if len(vocabulary) != config["vocab_size"]:
-        raise StageError(f"{path} has {len(vocabulary)} tokens, config.json says {config['vocab_size']}")
+        raise StageError(
+            f"{path} has {len(vocabulary)} tokens, config.json says {config['vocab_size']}"
+        )
     special = {token["content"] for token in known["added_tokens"] if token["special"]}
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     writer.add_tokenizer_model("gpt2")
@@ -75,8 +77,14 @@ def _add_tokenizer(writer: gguf.GGUFWriter, config: dict[str, Any], path: Path) 
     writer.add_add_bos_token(False)
 
 
-def _named(name: str, tensor: NDArray[np.float32], config: dict[str, Any]) -> tuple[str, NDArray[Any]]:
-    known = {"model.embed_tokens.weight": "token_embd", "lm_head.weight": "output", "model.norm.weight": "output_norm"}
+def _named(
+    name: str, tensor: NDArray[np.float32], config: dict[str, Any]
+) -> tuple[str, NDArray[Any]]:
+    known = {
+        "model.embed_tokens.weight": "token_embd",
+        "lm_head.weight": "output",
+        "model.norm.weight": "output_norm",
+    }
     if name in known:
         short = known[name]
     else:
@@ -94,4 +102,6 @@ def _named(name: str, tensor: NDArray[np.float32], config: dict[str, Any]) -> tu
 def _interleaved(tensor: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Rows in GGUF's RoPE order: pairs side by side, where Hugging Face has them half a head apart."""
     rows, columns = tensor.shape
-    return tensor.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    return (
+        tensor.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    )

@@ -58,4 +58,6 @@ def run(stage: Callable[[], None]) -> None:
         sys.exit(f"[lab-build] error: {error.filename or 'writing'}: {error.strerror}")
     except RuntimeError as error:
         said = [line for line in str(error).splitlines() if line.strip()]
-        sys.exit(f"[lab-build] error: OpenVINO refused: {said[-1] if said else type(error).__name__}")
+        sys.exit(
+            f"[lab-build] error: OpenVINO refused: {said[-1] if said else type(error).__name__}"
+        )

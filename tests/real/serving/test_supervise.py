@@ -74,7 +74,9 @@ def test_a_server_ends_with_its_owner_also_after_kill_9(tmp_path):
     """)
     subprocess.run([sys.executable, "-c", script], timeout=30)
     end = time.monotonic() + 10
-    while (state := json.loads((tmp_path / "one.json").read_text()))["phase"] != "ended" and time.monotonic() < end:
+    while (state := json.loads((tmp_path / "one.json").read_text()))[
+        "phase"
+    ] != "ended" and time.monotonic() < end:
         time.sleep(0.05)
     assert state["reason"] == "its owner ended"
 
@@ -88,7 +90,15 @@ def test_an_owner_that_is_gone_already_starts_nothing(tmp_path):
 def test_a_stale_state_file_never_leads_to_a_stranger(tmp_path):
     stranger = subprocess.Popen(["sleep", "300"])
     stale = {"pid": stranger.pid, "started": "an earlier boot:42"}
-    state = {"phase": "running", "name": "one", "facts": {}, "log": "x", "owner": None, "keeper": stale, "server": stale}
+    state = {
+        "phase": "running",
+        "name": "one",
+        "facts": {},
+        "log": "x",
+        "owner": None,
+        "keeper": stale,
+        "server": stale,
+    }
     (tmp_path / "one.json").write_text(json.dumps(state))
     try:
         assert supervise.find(tmp_path, "one") is None
