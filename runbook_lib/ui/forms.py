@@ -54,7 +54,7 @@ def form(
     """
     if not interactive():
         return _as_table(parameters, values)
-    from ipywidgets import VBox  # type: ignore[import-untyped]
+    from ipywidgets import VBox
 
     return VBox([_row(one, values.get(one.name, one.default), on_change) for one in parameters])
 
@@ -84,7 +84,7 @@ def approve_button(digest: str, on_approve: Callable[[], None]) -> None:
         said.value = "Approved: run this cell again to go on."
 
     button.on_click(pressed)
-    display(HBox([button, said]))  # type: ignore[no-untyped-call]
+    display(HBox([button, said]))
 
 
 def _as_table(parameters: Sequence[Described], values: Mapping[str, Any]) -> Table:

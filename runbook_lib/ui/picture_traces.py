@@ -14,6 +14,7 @@ from runbook_lib.ui.words import BREAK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = [
     "DASHES",
@@ -157,9 +158,9 @@ class _Bars:
     def _numbers(self, axes: Axes, places: list[Any], lying: bool) -> list[float]:
         if not places or not isinstance(places[0], str):
             return places
-        axis = axes.yaxis if lying else axes.xaxis
-        axis.update_units(places)  # type: ignore[no-untyped-call]
-        return [float(axis.convert_units(place)) for place in places]  # type: ignore[no-untyped-call]
+        axis: Axis = axes.yaxis if lying else axes.xaxis
+        axis.update_units(places)
+        return [float(axis.convert_units(place)) for place in places]
 
     def _starts(self, trace: Figure, places: list[Any], values: list[Any]) -> list[float]:
         if (base := trace.get("base")) is not None:

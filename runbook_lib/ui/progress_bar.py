@@ -46,7 +46,7 @@ class Progress:
         if in_kernel():
             from IPython.display import display
 
-            self._handle = display(  # type: ignore[no-untyped-call]
+            self._handle = display(
                 self._bundle(RUNNING, self._running()), raw=True, display_id=True
             )
         return self

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize  # type: ignore[import-not-found]
+from safetensors import SafetensorError, deserialize
 from stage import StageError
 
 __all__ = ["Weights", "read_config", "read_weights"]
 
 Weights = dict[str, NDArray[np.float32]]
 STORED = {"F32": np.float32, "F16": np.float16}
-NEEDED = {
+NEEDED: dict[str, type[int] | tuple[type[int], type[float]]] = {
     "vocab_size": int,
     "hidden_size": int,
     "intermediate_size": int,

@@ -45,8 +45,8 @@ def compress(folder: Path, quantization: str, model_dir: Path) -> None:
     int8: one scale and zero point a channel. int4: one scale a group of 32 channels, in every
     layer. int4_awq: the same, with scales that calibration texts choose.
     """
-    import nncf  # type: ignore[import-not-found]
-    import openvino as ov  # type: ignore[import-not-found]
+    import nncf
+    import openvino as ov
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     model = ov.Core().read_model(folder / MODEL)

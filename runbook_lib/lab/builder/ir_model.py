@@ -33,8 +33,8 @@ def write_ir(gguf: Path, output: Path, weights: Weights, dtype: str) -> None:
     Raises:
         StageError: the import lost or changed a matrix.
     """
-    import openvino as ov  # type: ignore[import-not-found]
-    import openvino_genai  # type: ignore[import-not-found]
+    import openvino as ov
+    import openvino_genai
 
     openvino_genai.LLMPipeline(str(gguf), "CPU", enable_save_ov_model=True)
     for path in sorted(gguf.parent.glob("openvino_*")):

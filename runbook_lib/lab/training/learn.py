@@ -32,14 +32,14 @@ def learn(
     )
     state = optimizer.init(weights)
 
-    @jax.jit
-    def step(
+    def change(
         weights: Weights, state: optax.OptState, ids: jax.Array, mask: jax.Array
     ) -> tuple[Weights, optax.OptState, jax.Array]:
         loss, gradient = jax.value_and_grad(_loss)(weights, ids, mask)
         updates, state = optimizer.update(gradient, state, weights)
         return optax.apply_updates(weights, updates), state, loss
 
+    step = jax.jit(change)
     began, losses = time.monotonic(), []
     for number, (ids, mask) in enumerate(batches(corpus, tokenizer, steps, seed)):
         weights, state, loss = step(weights, state, ids, mask)

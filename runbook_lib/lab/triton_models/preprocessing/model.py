@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout")

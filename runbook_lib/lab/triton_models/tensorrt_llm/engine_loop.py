@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import openvino as ov  # type: ignore[import-not-found]
-import openvino_genai as genai  # type: ignore[import-not-found]
+import openvino as ov
+import openvino_genai as genai
 from generation import Generation
 from output import Output, Tensors
 

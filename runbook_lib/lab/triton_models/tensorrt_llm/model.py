@@ -15,8 +15,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import engine_runtime  # type: ignore[import-not-found]
-import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+import engine_runtime
+import triton_python_backend_utils as pb_utils
 from engine_loop import EngineLoop
 from gauges import Gauges
 from generation import Limits, RequestError, read_request
