@@ -56,7 +56,8 @@ def collect(
     """What a server says of itself; a source that can't be read is named and the rest is used.
 
     Args:
-        http: its HTTP URL. metrics: its metrics URL.
+        http: its HTTP URL.
+        metrics: its metrics URL; empty: none is read.
         log: its log file, read from byte `since`, at most the last 2 MB.
     """
     sources: dict[str, str] = {}

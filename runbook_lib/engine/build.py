@@ -31,6 +31,8 @@ from runbook_lib.files import content_digest, list_files, locked, write_whole
 
 __all__ = ["build_once", "kept_engine"]
 
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 RECEIPT = "receipt.json"
 PHASE = re.compile(r"\[[a-z-]+\] phase (?P<name>\S+) done (?P<seconds>[0-9.]+)")
 
@@ -67,7 +69,7 @@ def build_once(
             on_line(f"The receipt of {kept.built_at:%Y-%m-%d %H:%M} UTC holds: nothing is built.")
             return kept
         on_line(f"Building {folder.name}")
-        _build(commands, folder, key, log, on_line, timeout)
+        _build(commands, folder, key, log=log, on_line=on_line, timeout=timeout)
         built = _kept(folder, key, identity)
     if built is None:
         raise BuildError(
@@ -120,6 +122,7 @@ def _build(
     commands: Callable[[Path], Sequence[Command]],
     folder: Path,
     key: str,
+    *,
     log: Path,
     on_line: Callable[[str], None],
     timeout: float,
@@ -203,7 +206,7 @@ def _start(step: Command) -> subprocess.Popen[str]:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call and no lock
         )
     except OSError as error:
         raise BuildError(
@@ -218,7 +221,7 @@ def _start(step: Command) -> subprocess.Popen[str]:
 def _die_with_parent() -> None:
     """A killed run leaves no compiler behind (Linux; elsewhere the command just runs on)."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -131,7 +131,7 @@ def keep(spec: dict[str, Any]) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=lambda: _die_with_parent(me),
+                preexec_fn=lambda: _die_with_parent(me),  # noqa: PLW1509 - this process has one thread
             )
         except OSError as error:
             write_json(state, {"phase": "ended", "reason": str(error), "code": 127})

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,22 @@ def start_triton(
     """
     for attempt in range(3):
         chosen = ports if ports and attempt == 0 else tuple(free_ports(3))
-        spec = _spec(install, repository, folder, name, credentials, chosen, strict, facts or {})
+        spec = _spec(
+            install,
+            repository,
+            folder,
+            name,
+            credentials=credentials,
+            ports=chosen,
+            strict=strict,
+            more=facts or {},
+        )
         began_at = _size(folder / f"{name}.log")
         running = start(spec, folder, owner)
         try:
             seconds = wait_healthy(
                 running,
-                lambda: is_ready(running.facts["http"], path="ready" if strict else "live"),
+                partial(is_ready, running.facts["http"], path="ready" if strict else "live"),
                 timeout=timeout,
                 what=f"Triton ({name})",
             )
@@ -134,6 +144,7 @@ def _spec(
     repository: str,
     folder: Path,
     name: str,
+    *,
     credentials: S3Credentials | None,
     ports: tuple[int, ...],
     strict: bool,

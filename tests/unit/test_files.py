@@ -1,11 +1,18 @@
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.artifacts import StoredFile
 from runbook_lib.files import content_digest, list_files, whole_folder, write_whole
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail_after_writing(path):
+    path.write_text("new")
+    raise RuntimeError
 
 
 def test_a_folder_is_listed_by_posix_path_without_links(tmp_path):
@@ -35,10 +42,9 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
     with whole_folder(target) as work:
         (work / "file").write_text("old")
     with pytest.raises(RuntimeError), whole_folder(target) as work:
-        (work / "file").write_text("new")
-        raise RuntimeError
+        fail_after_writing(work / "file")
     assert (target / "file").read_text() == "old"
-    assert os.listdir(tmp_path) == ["out"]
+    assert names_in(tmp_path) == ["out"]
 
 
 def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path):
@@ -47,4 +53,4 @@ def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_whole(target, "\ud800")
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]

@@ -120,11 +120,15 @@ def test_secrets_of_the_environment_are_not_written_down(started, tmp_path):
     assert b"s3cr3t" not in written
 
 
+def started_and_healthy(spec, folder):
+    running = supervise.start(spec, folder, None)
+    supervise.wait_healthy(running, lambda: False, timeout=10, what="The server")
+
+
 def test_a_server_that_dies_before_it_is_ready_tells_its_last_words(tmp_path):
     spec = sleeper(tmp_path, ["bash", "-c", "echo boom: no such port >&2; exit 3"])
-    with pytest.raises(ServiceError, match="did not start|ended after") as caught:
-        running = supervise.start(spec, tmp_path, None)
-        supervise.wait_healthy(running, lambda: False, timeout=10, what="The server")
+    with pytest.raises(ServiceError, match=r"did not start|ended after") as caught:
+        started_and_healthy(spec, tmp_path)
     assert "boom: no such port" in caught.value.why
 
 
