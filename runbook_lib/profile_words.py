@@ -53,7 +53,7 @@ WORDS: dict[Track, dict[str, tuple[str, ...]]] = {
     "engine": GPU_WORDS,
     "llmapi": GPU_WORDS,
     "lab": {
-        "dtype": ("float16",),
+        "dtype": FLOATS,
         "quantization": ("none", "int8", "int4", "int4_awq"),
         "kv_cache_dtype": ("f32", "f16", "u8"),
     },

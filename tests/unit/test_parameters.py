@@ -11,7 +11,10 @@ from runbook_lib.parameters import PAGES, page_named, parameters_cell, parse_ass
 def test_papermill_reads_every_parameter_of_a_page(page):
     cell = nbformat.v4.new_code_cell(parameters_cell(page), metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(
-        cells=[cell], metadata={"kernelspec": {"name": "python3", "language": "python"}}
+        cells=[cell],
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
     )
     assert find_first_tagged_cell_index(notebook, "parameters") == 0
     found = {one.name: (one.inferred_type_name, one.help) for one in _infer_parameters(notebook)}

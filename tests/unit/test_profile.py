@@ -104,17 +104,25 @@ def test_every_shipped_profile_names_the_schema_of_its_kind():
         assert first == f"# yaml-language-server: $schema=../{wanted}.schema.json", path
 
 
-def test_the_lab_knows_exactly_the_words_of_its_builder():
-    source = ROOT / "runbook_lib/lab/builder/convert_checkpoint.py"
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    choices = {
-        node.targets[0].id: ast.literal_eval(node.value)
+def written_value(script, name):
+    """A constant of the builder, which another interpreter runs, read without importing it."""
+    tree = ast.parse((ROOT / "runbook_lib/lab/builder" / script).read_text(encoding="utf-8"))
+    (value,) = (
+        node.value
         for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+        if isinstance(node, ast.Assign) and node.targets[0].id == name
+    )
+    return ast.literal_eval(value)
+
+
+def test_the_lab_knows_exactly_the_words_of_its_builder():
+    builder = {
+        "dtype": written_value("ir_model.py", "DTYPES"),
+        "quantization": written_value("compress.py", "QUANTIZATIONS"),
+        "kv_cache_dtype": written_value("convert_checkpoint.py", "KV_TYPES"),
     }
-    assert choices["DTYPES"] == WORDS["lab"]["dtype"]
-    assert choices["QUANTIZATIONS"] == WORDS["lab"]["quantization"]
-    assert choices["KV_TYPES"] == WORDS["lab"]["kv_cache_dtype"]
+    known = {field: sorted(words) for field, words in WORDS["lab"].items()}
+    assert known == {field: sorted(words) for field, words in builder.items()}
 
 
 def test_the_shipped_seed_profiles_keep_the_guides_values():
