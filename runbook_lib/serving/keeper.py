@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+__all__ = ["children_of", "descendants_of", "keep", "process_start", "write_json"]
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
