@@ -8,16 +8,26 @@ rendering for a notebook. Sizes are bytes, durations seconds unless the name say
 
 from __future__ import annotations
 
-import hashlib
-import html
-import json
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+import shlex
+from collections.abc import Iterable
+from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from runbook_lib.errors import RecordError
+from runbook_lib.values import (
+    Artifact,
+    EngineIdentity,
+    Interval,
+    Limits,
+    Phase,
+    Shown,
+    StoredFile,
+    Track,
+    Value,
+    canonical_json,
+    digest_of,
+    utc_now,
+)
 
 __all__ = [
     "Artifact",
@@ -36,178 +46,13 @@ __all__ = [
     "Replica",
     "Service",
     "StoredFile",
+    "Track",
     "TradeOff",
     "TradeOffRow",
     "canonical_json",
     "digest_of",
     "utc_now",
 ]
-
-Track = Literal["engine", "llmapi", "lab"]
-
-
-def utc_now() -> datetime:
-    """The present time, UTC, to the second: how every artifact and receipt stamps itself."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def canonical_json(value: object) -> bytes:
-    """One byte string for one value: keys sorted, no spaces, UTF-8, no NaN."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode()
-
-
-def digest_of(value: object) -> str:
-    """`sha256:` of the canonical JSON of a plain value."""
-    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-class Value(BaseModel):
-    """A frozen part of an artifact; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Interval(Value):
-    """A figure with the bounds of its confidence interval and the sample behind it.
-
-    `value` is None where the sample can't carry the figure (never 0 for "not measured").
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    level: float = 0.95
-    n: int = 0
-
-    def text(self, unit: str = "", digits: int = 1) -> str:
-        """The figure as people read it: `12.3 ms (11.9–12.8)`, or `n too small`."""
-        if self.value is None:
-            return f"n too small ({self.n})"
-        bounds = ""
-        if self.low is not None and self.high is not None:
-            bounds = f" ({self.low:.{digits}f}–{self.high:.{digits}f})"
-        return f"{self.value:.{digits}f}{' ' + unit if unit else ''}{bounds}"
-
-
-class Limits(Value):
-    """The shapes an engine is built for, in TensorRT-LLM's words (tokens, sequences)."""
-
-    max_batch_size: int = Field(gt=0)
-    max_input_len: int = Field(gt=0)
-    max_seq_len: int = Field(gt=0)
-    max_num_tokens: int = Field(gt=0)
-    max_beam_width: int = Field(default=1, gt=0)
-
-
-class EngineIdentity(Value):
-    """What an engine belongs to: it runs nowhere else.
-
-    `target` is the SM (`sm90`) for TensorRT-LLM and the ISA level (`avx512`) in the lab;
-    `compiler` names the runtime that built it with its version.
-    """
-
-    track: Track
-    target: str
-    compiler: str
-    dtype: str
-    quantization: str = "none"
-    kv_cache_dtype: str
-    tp_size: int = Field(default=1, gt=0)
-    pp_size: int = Field(default=1, gt=0)
-    limits: Limits
-
-
-class Phase(Value):
-    """One timed phase of a longer step."""
-
-    name: str
-    seconds: float
-
-
-class StoredFile(Value):
-    """One file by its POSIX path below the root it was listed from."""
-
-    path: str
-    sha256: str
-    size: int
-
-
-class Artifact(Value):
-    """Base of what pages hand on: saved as `<kind>.json`, versioned, rendered in a notebook."""
-
-    kind: ClassVar[str] = "artifact"
-    made_by: ClassVar[str] = ""
-    schema_version: Literal[1] = 1
-    created: AwareDatetime = Field(default_factory=utc_now)
-
-    def digest(self) -> str:
-        """`sha256:` over the JSON form, without the time it was made."""
-        return digest_of(self.model_dump(mode="json", exclude={"created"}))
-
-    def write(self, folder: Path, name: str = "") -> Path:
-        """Write `<kind>.json` (or `<name>.json`) whole or not at all, and return its path."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name or self.kind}.json"
-        part = path.with_suffix(".json.part")
-        part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
-        return path
-
-    @classmethod
-    def read(cls, folder: Path, name: str = "") -> Self:
-        """Read `<kind>.json` (or `<name>.json`) from a run's artifact folder.
-
-        Raises:
-            RecordError: it is missing, or not what this version wrote.
-        """
-        path = folder / f"{name or cls.kind}.json"
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            raise RecordError(
-                f"This run has no {cls.kind} yet ({path} is missing).",
-                why="The page that makes it has not been run, or ended with an error.",
-                fix=f"Run the page that makes the {cls.kind} first; `runbook list` names it.",
-                page=cls.made_by,
-            ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise RecordError(
-                f"{path} is not a {cls.kind} that this version can read.",
-                why=f"{where}: {first['msg']}",
-                fix="Run the page that makes it again.",
-                page=cls.made_by,
-            ) from error
-
-    def facts(self) -> list[tuple[str, str]]:
-        """What a reader wants to see first, as (label, text)."""
-        shown = self.model_dump(mode="json", exclude={"schema_version"})
-        return [(key, _short(value)) for key, value in shown.items()]
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for label, text in self.facts()
-        )
-        return f"<table>{cells}</table>"
-
-    def __str__(self) -> str:
-        rows = self.facts()
-        width = max((len(label) for label, _ in rows), default=0)
-        return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(type(self).__name__ if cycle else str(self))
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 160 else text[:157] + "…"
 
 
 class MemoryPart(Value):
@@ -227,6 +72,11 @@ class Estimate(Value):
     low: float
     high: float
     basis: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.value:g} {self.unit} ({self.low:g} to {self.high:g}; {self.basis})"
+        )
 
 
 class Plan(Artifact):
@@ -251,6 +101,27 @@ class Plan(Artifact):
     estimates: tuple[Estimate, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def facts(self) -> list[tuple[str, str]]:
+        """The verdict first, then what it rests on."""
+        asked = self.limits.max_batch_size
+        room = (
+            f"{self.max_concurrent_sequences} sequences of {self.limits.max_seq_len} tokens at once"
+        )
+        return [
+            ("fits", f"{'yes' if self.fits else 'NO'}: {room}, {asked} asked for"),
+            ("model", f"{self.model}, {self.parameters:,} parameters"),
+            ("device", f"{self.device}, {_size(self.device_bytes)}"),
+            ("limits", str(self.limits)),
+            (
+                "memory",
+                _lines(f"{one.name}: {_size(one.bytes)} ({one.note})" for one in self.memory),
+            ),
+            ("KV cache", f"{self.kv_bytes_per_token:,} bytes per token"),
+            ("would take", _lines(str(one) for one in self.estimates)),
+            ("commands", _lines(shlex.join(argv) for argv in self.commands)),
+            ("notes", _lines(self.notes)),
+        ]
+
 
 class Engine(Artifact):
     """A built engine directory, with the identity that says where it may run."""
@@ -270,6 +141,18 @@ class Engine(Artifact):
     built_at: AwareDatetime
     reused: bool = False
 
+    def facts(self) -> list[tuple[str, str]]:
+        """What it is, where it belongs, and what it took."""
+        how = "kept, its receipt holds" if self.reused else "built now"
+        return [
+            ("engine", f"{self.engine_digest[:19]}, {_size(self.size_bytes)}, {how}"),
+            ("belongs to", str(self.identity)),
+            ("limits", str(self.identity.limits)),
+            ("build", f"{self.build_seconds:.1f} s, ended {self.built_at:%Y-%m-%d %H:%M} UTC"),
+            ("phases", ", ".join(f"{one.name} {one.seconds:.2f} s" for one in self.phases)),
+            ("folder", self.path),
+        ]
+
 
 class ModelRepository(Artifact):
     """A Triton model repository, laid out, linted, and stored under `uri`."""
@@ -287,8 +170,22 @@ class ModelRepository(Artifact):
     engine_digest: str
     warnings: tuple[str, ...] = ()
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Where it goes, what it holds, and what will hurt."""
+        return [
+            ("stored under", self.uri),
+            ("models", ", ".join(self.models) + f"; clients ask {self.entry_model}"),
+            (
+                "holds",
+                f"{len(self.files)} files, {_size(self.size_bytes)}, {self.content_digest[:19]}",
+            ),
+            ("engine", self.engine_digest[:19]),
+            ("warnings", _lines(self.warnings) or "none"),
+            ("folder", self.path),
+        ]
 
-class Replica(Value):
+
+class Replica(Shown):
     """One server process or pod that answers for a service."""
 
     name: str
@@ -299,6 +196,18 @@ class Replica(Value):
     log: str = ""
     engine_digest: str = ""
     rebuilt: bool | None = None
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Where it answers, and which engine it serves."""
+        how = {False: "loaded as built", True: "compiled again", None: "not known how"}
+        return [
+            (self.name, f"ready after {self.ready_seconds:.1f} s"),
+            ("HTTP", self.http),
+            ("gRPC", self.grpc),
+            ("metrics", self.metrics),
+            ("engine", f"{self.engine_digest[:19]}, {how[self.rebuilt]}"),
+            ("log", self.log),
+        ]
 
 
 class Service(Artifact):
@@ -317,6 +226,17 @@ class Service(Artifact):
     smoke_prompt: str = ""
     smoke_answer: str = ""
     notes: tuple[str, ...] = ()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Where it answers, what it serves, and what it said."""
+        return [
+            ("URL", f"{self.url}/v2/models/{self.entry_model}/generate"),
+            ("repository", self.repository_uri),
+            ("replicas", _lines(f"{one.name} {one.http}" for one in self.replicas)),
+            ("asked", self.smoke_prompt),
+            ("answered", self.smoke_answer),
+            ("notes", _lines(self.notes)),
+        ]
 
 
 class Measurement(Artifact):
@@ -354,6 +274,19 @@ class Measurement(Artifact):
     server: dict[str, float] = Field(default_factory=dict)
     data: str = ""
 
+    def facts(self) -> list[tuple[str, str]]:
+        """The latencies with their intervals, the rates, and everything that weakens them."""
+        load = f"{self.concurrency} in flight" if self.arrival == "closed" else f"{self.rate:g}/s"
+        families = (("TTFT", self.ttft_ms), ("ITL", self.itl_ms), ("E2E", self.e2e_ms))
+        return [
+            ("load", f"{self.arrival}, {load}, {self.requests} requests, {self.failed} failed"),
+            ("tokens", f"{self.tokens_per_second.text('tokens/s', 0)}, {self.tokens_out} out"),
+            ("requests", self.requests_per_second.text("requests/s")),
+            *((name, _percentiles(figures)) for name, figures in families),
+            ("counted by", self.token_source),
+            ("know that", _lines(self.findings) or "nothing weakens these figures"),
+        ]
+
 
 class TradeOffRow(Value):
     """One engine of a study: what it took to build it and what it gave."""
@@ -389,6 +322,18 @@ class TradeOff(Artifact):
     reason: str = ""
     csv: str = ""
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Which engine to take, and why."""
+        failed = [row for row in self.rows if row.status == "failed"]
+        return [
+            ("take", self.best or "none"),
+            ("because", self.reason),
+            ("load", self.load_profile),
+            ("engines", ", ".join(row.label for row in self.rows)),
+            ("on the front", ", ".join(row.label for row in self.rows if row.pareto) or "none"),
+            ("failed", _lines(f"{row.label}: {row.cause}" for row in failed) or "none"),
+        ]
+
 
 class Finding(Value):
     """One named cause, with the line that shows it and what to do about it."""
@@ -402,6 +347,17 @@ class Finding(Value):
     score: float = Field(ge=0, le=1)
     page: str = ""
 
+    def __str__(self) -> str:
+        rows = (
+            ("because", self.cause),
+            ("seen in", _lines(self.evidence)),
+            ("confirm", self.confirm),
+            ("fix", self.fix),
+        )
+        return _lines(
+            [f"{self.title} [{self.id}, {self.score:.2f}]", *(f"  {k}: {v}" for k, v in rows)]
+        )
+
 
 class Diagnosis(Artifact):
     """What is wrong with a service, best explanation first; empty when it is healthy."""
@@ -412,3 +368,36 @@ class Diagnosis(Artifact):
     findings: tuple[Finding, ...] = ()
     not_explained: tuple[str, ...] = ()
     sources: dict[str, str] = Field(default_factory=dict)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The findings, best first; then what is left open."""
+        found = [(f"finding {number}", str(one)) for number, one in enumerate(self.findings, 1)]
+        return [
+            *(found or [("findings", "none: nothing that is read tells of trouble")]),
+            ("not explained", _lines(self.not_explained) or "nothing"),
+            ("read", ", ".join(f"{name}: {said}" for name, said in self.sources.items())),
+        ]
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "\n".join(texts)
+
+
+def _size(count: int) -> str:
+    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= bytes_:
+            return (
+                f"{count / bytes_:.3g} {unit}"
+                if count < 100 * bytes_
+                else f"{count / bytes_:.0f} {unit}"
+            )
+    return f"{count} bytes"
+
+
+def _percentiles(figures: dict[str, Interval]) -> str:
+    shown = [
+        f"{name} {one.text('ms', 2)}"
+        for name, one in figures.items()
+        if name in {"p50", "p95", "p99"}
+    ]
+    return "   ".join(shown)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,11 +20,13 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 OUTPUTS = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of records (./outputs)."
 )
-PROFILE = click.argument("profile", shell_complete=lambda *_: _profiles())
 
 
 def main() -> NoReturn:
     """Run the command and end with its exit code."""
+    from runbook_lib import cli_stages
+
+    cli_stages.add_to(runbook)
     try:
         code = runbook.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -51,11 +52,11 @@ def runbook() -> None:
     """Take a model from weights to a measured TensorRT-LLM service, one page at a time."""
 
 
-def _say(value: Any, text: str, as_json: bool) -> None:
+def say(value: Any, text: str, as_json: bool) -> None:
     click.echo(json.dumps(value, indent=2, default=str) if as_json else text)
 
 
-def _profiles() -> list[str]:
+def profile_completions() -> list[str]:
     from runbook_lib.profile import profile_names
 
     return profile_names()
@@ -76,10 +77,10 @@ def list_pages(as_json: bool) -> None:
     """Show the pages in order, and the profiles."""
     from runbook_lib.parameters import PAGES
 
-    names = _profiles()
+    names = profile_completions()
     rows = [{"page": page.name, "effect": page.effect, "changes": page.changes} for page in PAGES]
     lines = [f"{row['page']:<20} {row['effect']}" for row in rows]
-    _say(
+    say(
         {"pages": rows, "profiles": names},
         "\n".join([*lines, "", "profiles: " + ", ".join(names)]),
         as_json,
@@ -105,13 +106,16 @@ def describe(notebook: str, as_json: bool) -> None:
     lines += [
         f"  {one.name:<12} {one.type:<6} {one.default!r:<12} {one.help}" for one in page.parameters
     ]
-    _say(asdict(page), "\n".join(lines), as_json)
+    say(asdict(page), "\n".join(lines), as_json)
 
 
 @runbook.command()
 @click.argument("pages", nargs=-1, required=True, shell_complete=lambda *_: ["all", *_pages()])
 @click.option(
-    "--profile", default="lab/tiny", show_default=True, shell_complete=lambda *_: _profiles()
+    "--profile",
+    default="lab/tiny",
+    show_default=True,
+    shell_complete=lambda *_: profile_completions(),
 )
 @click.option("--target", type=click.Choice(["lab", "kserve"]), default="lab", show_default=True)
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A page's parameter.")
@@ -163,11 +167,11 @@ def run(
     if dry_run:
         steps = [{"page": page.name, "parameters": given} for page, given in planned(order)]
         text = "\n".join(f"{step['page']:<20} {json.dumps(step['parameters'])}" for step in steps)
-        _say({"ok": True, "would_run": steps}, text, as_json)
+        say({"ok": True, "would_run": steps}, text, as_json)
         return 0
     report = run_pages(order, Terminal(sys.stderr))
     told = summary(report)
-    _say({"ok": report.ok, **told.data}, told.text, as_json)
+    say({"ok": report.ok, **told.data}, told.text, as_json)
     return 0 if report.ok else 1
 
 
@@ -176,115 +180,6 @@ def _pair(assignment: str) -> tuple[str, str]:
     if not equals or not name:
         raise UsageError(f"-p {assignment} is not NAME=VALUE.")
     return name, value
-
-
-# -- single stages -------------------------------------------------------------------------------
-
-
-@runbook.command()
-@PROFILE
-@click.option("--gpu", help="Plan for this GPU instead of the profile's.")
-@click.option("--trtllm", help="Plan for this TensorRT-LLM release instead of the profile's.")
-@AS_JSON
-def plan(profile: str, gpu: str | None, trtllm: str | None, as_json: bool) -> int:
-    """Say whether a profile fits, in which shapes, with which commands."""
-    from runbook_lib.study.stages import plan_profile
-
-    made = plan_profile(_effective(profile, gpu=gpu, trtllm_version=trtllm))
-    _say(made.model_dump(mode="json"), str(made), as_json)
-    return 0 if made.fits else 1
-
-
-def _effective(profile: str, **overrides: str | None) -> Any:
-    import os
-
-    from runbook_lib.profile import load_profile
-
-    given = {name: value for name, value in overrides.items() if value is not None}
-    return load_profile(profile, env=os.environ, overrides=given)
-
-
-@runbook.group()
-def engine() -> None:
-    """Build engines."""
-
-
-@engine.command("build")
-@PROFILE
-@click.option("--rebuild", is_flag=True, help="Build again although the receipt holds.")
-@AS_JSON
-def engine_build(profile: str, rebuild: bool, as_json: bool) -> None:
-    """Build the engine of a profile, or keep the one whose receipt holds."""
-    from runbook_lib.study.stages import build_engine
-
-    with _bar("Building") as told:
-        made = build_engine(_effective(profile).value, on_line=told, rebuild=rebuild)
-    _say(made.model_dump(mode="json"), str(made), as_json)
-
-
-@runbook.group()
-def repo() -> None:
-    """Lay out, check and store model repositories."""
-
-
-@repo.command("lint")
-@click.argument("path")
-@click.option(
-    "--backends", default="cpu", show_default=True, help="cpu, trtllm, or a list with commas."
-)
-@AS_JSON
-def repo_lint(path: str, backends: str, as_json: bool) -> int:
-    """Say whether Triton would load every model of a repository, and what to change."""
-    from runbook_lib.repository.lint import lint
-
-    result = lint(Path(path), backends=backends)
-    _say(result.to_dict(), str(result), as_json)
-    return 0 if result.ok else 1
-
-
-@repo.command("skeleton")
-@click.argument("folder", type=click.Path(path_type=Path))
-@AS_JSON
-def repo_skeleton(folder: Path, as_json: bool) -> None:
-    """Write the guide's three-model example in a form that Triton loads and serves."""
-    from runbook_lib.repository.skeleton import skeleton
-
-    files = skeleton(folder)
-    _say(
-        {"ok": True, "files": [str(path) for path in files]},
-        f"{len(files)} files in {folder}",
-        as_json,
-    )
-
-
-@repo.command("push")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("uri")
-@click.option("--replace", is_flag=True, help="Replace another content under the same URI.")
-@AS_JSON
-def repo_push(folder: Path, uri: str, replace: bool, as_json: bool) -> None:
-    """Send a repository to an object store; the manifest goes last, so a half push is never whole."""
-    from runbook_lib.repository.store import push
-    from runbook_lib.study.stages import object_store
-
-    with _bar("Pushing") as told:
-        pushed = push(folder, uri, credentials=object_store(), replace=replace, on_progress=told)
-    _say(pushed.to_dict(), str(pushed), as_json)
-
-
-@repo.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("uri")
-@AS_JSON
-def repo_verify(folder: Path, uri: str, as_json: bool) -> int:
-    """Compare a stored repository with a folder, byte for byte by digest."""
-    from runbook_lib.repository.store import verify
-    from runbook_lib.study.stages import object_store
-
-    problems = verify(folder, uri, credentials=object_store())
-    text = "\n".join(str(one) for one in problems) or f"{uri} holds exactly what {folder} holds."
-    _say({"ok": not problems, "problems": [str(one) for one in problems]}, text, as_json)
-    return 1 if problems else 0
 
 
 # -- the lab -------------------------------------------------------------------------------------
@@ -304,7 +199,7 @@ def lab_setup(as_json: bool) -> None:
     from runbook_lib.lab.environment import ensure
 
     ready = ensure(lambda line: click.echo(line, err=True))
-    _say(
+    say(
         {"ok": True, "root": str(ready.root), "triton": ready.triton.version},
         f"Lab ready: {ready.root}",
         as_json,
@@ -320,7 +215,7 @@ def lab_up(name: str, as_json: bool) -> None:
     from runbook_lib.places import notebooks_dir
 
     one = Lab(name)
-    with _bar("Starting the lab") as told:
+    with bar("Starting the lab") as told:
         one.up(told)
     status = one.status()
     prefix = "" if name == "default" else f"RUNBOOK_LAB={name} "
@@ -329,7 +224,7 @@ def lab_up(name: str, as_json: bool) -> None:
         f"Open the pages:  {prefix}{Path(sys.executable).parent / 'jupyter'} lab {notebooks_dir()}\n"
         f"Stop it with:    runbook lab down{'' if name == 'default' else f' --name {name}'}"
     )
-    _say(status, text, as_json)
+    say(status, text, as_json)
 
 
 @lab.command("down")
@@ -341,7 +236,7 @@ def lab_down(name: str, data: bool, as_json: bool) -> None:
     from runbook_lib.lab.lab import Lab
 
     stopped = Lab(name).down(data=data)
-    _say(
+    say(
         {"lab": name, "stopped": stopped},
         f"Stopped: {', '.join(stopped) or 'nothing was running'}",
         as_json,
@@ -360,7 +255,7 @@ def lab_status(name: str, as_json: bool) -> int:
         f"{one['name']:<12} process {one['process']:<8} {one.get('endpoint') or one.get('http')}  {one['log']}"
         for one in status["servers"]
     ]
-    _say(status, "\n".join(lines) or f"The lab {name!r} is down.", as_json)
+    say(status, "\n".join(lines) or f"The lab {name!r} is down.", as_json)
     return 0 if status["up"] else 1
 
 
@@ -383,14 +278,36 @@ def record_verify(folder: Path, outputs: Path | None, as_json: bool) -> int:
 
     found = folder if folder.is_dir() else (outputs or outputs_dir()) / folder
     result = verify_record(found)
-    _say(result.to_dict(), str(result), as_json)
+    say(result.to_dict(), str(result), as_json)
     return 0 if result.ok else 1
 
 
-def _bar(label: str) -> Any:
+def bar(label: str) -> Any:
     from runbook_lib.record.progress import Spinner
 
     return Spinner(label, sys.stderr)
 
 
-Command = Callable[..., Any]
+def _completion_of(shell: str) -> str:
+    from click.shell_completion import get_completion_class
+
+    known = get_completion_class(shell)
+    assert known is not None
+    return known(runbook, {}, "runbook", "_RUNBOOK_COMPLETE").source()
+
+
+@runbook.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: `eval "$(runbook completion bash)"`."""
+    click.echo(_completion_of(shell))
+
+
+@runbook.command()
+@click.argument("kind", type=click.Choice(["deployment", "load", "mig"]))
+def schema(kind: str) -> None:
+    """Print the JSON schema of a kind of profile, for editors."""
+    from runbook_lib.profile import DeploymentProfile, LoadProfile, MigProfile, json_schema
+
+    kinds = {"deployment": DeploymentProfile, "load": LoadProfile, "mig": MigProfile}
+    click.echo(json.dumps(json_schema(kinds[kind]), indent=2))

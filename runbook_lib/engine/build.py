@@ -29,7 +29,7 @@ from runbook_lib.engine.commands import Command
 from runbook_lib.errors import BuildError
 from runbook_lib.files import content_digest, list_files, locked, write_whole
 
-__all__ = ["build_once", "kept_engine"]
+__all__ = ["build_once", "kept_engine", "past_build_seconds"]
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
@@ -86,6 +86,15 @@ def kept_engine(
     """The engine of these inputs if a receipt holds; builds nothing."""
     key, folder = _place(inputs, store)
     return _kept(folder, key, identity)
+
+
+def past_build_seconds(store: Path) -> list[float]:
+    """How long each kept engine took to build, in seconds, by its receipt."""
+    found: list[float] = []
+    for path in sorted(store.glob(f"*/{RECEIPT}")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(float(json.loads(path.read_bytes())["seconds"]))
+    return found
 
 
 def _place(inputs: Mapping[str, Any], store: Path) -> tuple[str, Path]:

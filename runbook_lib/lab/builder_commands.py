@@ -17,7 +17,6 @@ __all__ = [
     "build_commands",
     "build_inputs",
     "limits_of",
-    "read_identity",
     "weights_folder",
 ]
 

@@ -24,7 +24,7 @@ from runbook_lib.files import locked
 from runbook_lib.places import cache_dir
 from runbook_lib.serving.triton import TritonInstall
 
-__all__ = ["LabEnvironment", "ensure", "find"]
+__all__ = ["LabEnvironment", "ensure", "expected", "find"]
 
 HERE = Path(__file__).resolve().parent
 LOCK = HERE / "requirements.txt"
@@ -74,6 +74,11 @@ def find() -> LabEnvironment | None:
     """The environment if it was made whole."""
     root = _root()
     return _describe(root) if (root / "ready.json").is_file() else None
+
+
+def expected() -> LabEnvironment:
+    """Where the environment is, or will be once it is made; makes nothing."""
+    return _describe(_root())
 
 
 def _root() -> Path:

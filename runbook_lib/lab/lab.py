@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from runbook_lib.places import cache_dir
 from runbook_lib.serving.supervise import Owner, Running, ended, find, listing, stop
 from runbook_lib.serving.triton import remove_leftovers, start_triton
 
-__all__ = ["DEFAULT", "Lab", "current", "forget_old_labs"]
+__all__ = ["DEFAULT", "Lab", "at_hand", "current", "forget_old_labs"]
 
 DEFAULT = "default"
 NAME_VARIABLE = "RUNBOOK_LAB"
@@ -146,6 +147,32 @@ def current() -> Lab:
             fix="Start a new run, or unset RUNBOOK_LAB and RUNBOOK_LAB_OWNER to use the default lab.",
         )
     return Lab(os.environ.get(NAME_VARIABLE) or DEFAULT, owner)
+
+
+@contextmanager
+def at_hand(name: str, on_line: Callable[[str], None] = lambda _: None) -> Iterator[Lab]:
+    """The default lab where it is up, else one called `name` that ends with this block.
+
+    Inside the block `current()` is that lab, here and in every process started from here.
+
+    Raises:
+        PreflightError, LabError: as `Lab.up`.
+    """
+    default = Lab(DEFAULT)
+    lab = default if default.is_up() else Lab(name, Owner.this_process())
+    forget_old_labs()
+    before = {key: os.environ.get(key) for key in (NAME_VARIABLE, OWNER_VARIABLE)}
+    try:
+        lab.up(on_line)
+        os.environ.update(lab.variables())
+        yield lab
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+        if lab.owner is not None:
+            lab.down()
 
 
 def known_labs() -> list[Lab]:

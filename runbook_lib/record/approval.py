@@ -11,20 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runbook_lib.artifacts import digest_of, utc_now
+from runbook_lib.changes import Change
 from runbook_lib.errors import ApprovalError
 
-__all__ = ["Approval", "Change", "ChangePlan", "by_button", "decide", "given_before", "remember"]
+__all__ = ["Approval", "ChangePlan", "by_button", "decide", "given_before", "remember"]
 
 SHORT = 12
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that would change: a verb, what it happens to, and by what."""
-
-    verb: str
-    what: str
-    detail: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from runbook_lib.artifacts import digest_of, utc_now
+from runbook_lib.artifacts import utc_now
 from runbook_lib.errors import ProfileError, RunbookError
-from runbook_lib.files import write_whole
 from runbook_lib.parameters import Page, page_named, validate
 from runbook_lib.places import notebooks_dir
 from runbook_lib.profile import load_profile
+from runbook_lib.record.receipts import page_key, receipt_holds, write_receipt
 from runbook_lib.record.run import Run
 
-__all__ = ["Order", "PageResult", "RunReport", "run_pages"]
+__all__ = ["Order", "PageResult", "RunReport", "planned", "run_pages"]
+
+OnEvent = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def planned(order: Order) -> list[tuple[Page, dict[str, Any]]]:
     return chosen
 
 
-def run_pages(order: Order, on_event: Callable[[str, Any], None] = lambda *_: None) -> RunReport:
+def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
     """Run an order's pages and leave a record, green or red.
 
     The lab that the run starts ends with it, however the run ends. With `resume`, a page whose
@@ -100,121 +101,79 @@ def run_pages(order: Order, on_event: Callable[[str, Any], None] = lambda *_: No
         ProfileError, UsageError: the order is wrong; nothing was started.
         LabError, PreflightError: the lab could not be started.
     """
+    from runbook_lib.lab.lab import at_hand
+    from runbook_lib.record.interruption import interruptible
+
     chosen = planned(order)
     run = Run.open(order.resume) if order.resume else Run.create(order.outputs, order.profile)
     on_event("run", run)
     run.note(target=order.target, status="running")
-    lab = _lab_for(run)
-    results: list[PageResult] = []
+    course = _Course(run, order, on_event)
     try:
-        on_event("lab", lab.name)
-        lab.up(lambda line: on_event("line", line))
-        os.environ.update(lab.variables())
-        for page, values in chosen:
-            failed = any(one.status == "failed" for one in results)
-            result = (
-                PageResult(page.name, "not_run", 0.0)
-                if failed
-                else _one_page(page, values, run, order, on_event)
-            )
-            results.append(result)
-            on_event("page_done", result)
+        on_event("lab", "")
+        with interruptible(), at_hand(_lab_name(run), lambda line: on_event("line", line)):
+            for page, values in chosen:
+                course.go_on(page, values)
     except BaseException as error:
         reason = error.what if isinstance(error, RunbookError) else type(error).__name__
-        results += [
-            PageResult(page.name, "not_run", 0.0, reason) for page, _ in chosen[len(results) :]
-        ]
+        for page, _ in chosen[len(course.results) :]:
+            course.results.append(PageResult(page.name, "not_run", 0.0, reason))
         raise
     finally:
-        if lab.owner is not None:
-            lab.down()
-        _close(run, results)
-    return RunReport(run, tuple(results))
+        _close(run, course.results)
+    return RunReport(run, tuple(course.results))
 
 
-def _lab_for(run: Run) -> Any:
-    """The default lab when it is up, else a lab of the run's own that ends with this process."""
-    from runbook_lib.lab.lab import DEFAULT, Lab, forget_old_labs
-    from runbook_lib.serving.supervise import Owner
-
-    if Lab(DEFAULT).is_up():
-        return Lab(DEFAULT)
-    forget_old_labs()
-    digest = hashlib.sha256(str(run.folder).encode()).hexdigest()[:12]
-    return Lab(f"run-{digest}", Owner.this_process())
+def _lab_name(run: Run) -> str:
+    """A lab of the run's own; the same name when the run is resumed, so its data is found again."""
+    return f"run-{hashlib.sha256(str(run.folder).encode()).hexdigest()[:12]}"
 
 
-def _one_page(
-    page: Page, values: dict[str, Any], run: Run, order: Order, on_event: Callable[[str, Any], None]
-) -> PageResult:
-    from runbook_lib.record.export import to_html
-    from runbook_lib.record.runner import run_notebook
+@dataclass
+class _Course:
+    """A run on its way, page after page."""
 
-    began = time.monotonic()
-    source = notebooks_dir() / f"{page.name}.ipynb"
-    key = _page_key(source, page, values, run)
-    if order.resume and _receipt_holds(run, page, key):
-        return PageResult(page.name, "held", 0.0, "its receipt holds")
-    on_event("page", page)
-    done = run.folder / f"{page.name}.ipynb"
-    outcome = run_notebook(
-        source,
-        done,
-        parameters=values | {"run": str(run.folder)},
-        cwd=run.folder,
-        cell_timeout=order.cell_timeout,
-        total_timeout=order.page_timeout,
-        on_event=lambda event: on_event("cell", event),
-    )
-    to_html(done, done.with_suffix(".html"))
-    seconds = round(time.monotonic() - began, 2)
-    if not outcome.ok:
-        return PageResult(page.name, "failed", seconds, outcome.text())
-    _write_receipt(run, page, key)
-    return PageResult(page.name, "completed", seconds)
+    run: Run
+    order: Order
+    on_event: OnEvent
+    results: list[PageResult] = field(default_factory=list)
 
+    def go_on(self, page: Page, values: dict[str, Any]) -> None:
+        """Run a page, hold it where its receipt does, or leave it after one that failed."""
+        source = notebooks_dir() / f"{page.name}.ipynb"
+        key = page_key(source, page, values, self.run)
+        if any(one.status == "failed" for one in self.results):
+            result = PageResult(page.name, "not_run", 0.0)
+        elif self.order.resume and receipt_holds(self.run, page, key):
+            result = PageResult(page.name, "held", 0.0, "its receipt holds")
+        else:
+            self.on_event("page", page)
+            result = self._executed(source, page, values)
+            if result.status == "completed":
+                write_receipt(self.run, page, key)
+        self.results.append(result)
+        self.on_event("page_done", result)
 
-def _page_key(source: Path, page: Page, values: dict[str, Any], run: Run) -> str:
-    """What a page's result depends on: its text, its parameters, the profile, what came before."""
-    from runbook_lib.parameters import PAGES
+    def _executed(self, source: Path, page: Page, values: dict[str, Any]) -> PageResult:
+        from runbook_lib.record.export import to_html
+        from runbook_lib.record.runner import run_notebook
 
-    before = [one.makes for one in PAGES[: PAGES.index(page)]]
-    inputs = [_artifact_digest(run, made) for made in before]
-    profile = load_profile(str(values["profile"]), env=os.environ).digest
-    asked = {name: value for name, value in values.items() if name not in {"run", "approve"}}
-    return digest_of([hashlib.sha256(source.read_bytes()).hexdigest(), asked, profile, inputs])
-
-
-def _artifact_digest(run: Run, name: str) -> str:
-    path = run.artifacts / f"{name}.json"
-    if not path.exists():
-        return ""
-    known = json.loads(path.read_bytes())
-    known.pop("created", None)
-    return digest_of(known)
-
-
-def _receipt_holds(run: Run, page: Page, key: str) -> bool:
-    path = run.folder / "receipts" / f"{page.name}.json"
-    if not path.exists():
-        return False
-    receipt = json.loads(path.read_bytes())
-    if receipt != {"key": key, "made": _artifact_digest(run, page.makes)}:
-        return False
-    return page.name != "03_deploy" or _still_served(run)
-
-
-def _still_served(run: Run) -> bool:
-    """A deployment is only held when its servers still answer."""
-    from runbook_lib.artifacts import Service
-    from runbook_lib.serving.triton import is_ready
-
-    return all(is_ready(replica.http) for replica in Service.read(run.artifacts).replicas)
-
-
-def _write_receipt(run: Run, page: Page, key: str) -> None:
-    receipt = {"key": key, "made": _artifact_digest(run, page.makes)}
-    write_whole(run.folder / "receipts" / f"{page.name}.json", json.dumps(receipt))
+        began = time.monotonic()
+        done = self.run.folder / source.name
+        outcome = run_notebook(
+            source,
+            done,
+            parameters=values | {"run": str(self.run.folder)},
+            cwd=self.run.folder,
+            cell_timeout=self.order.cell_timeout,
+            total_timeout=self.order.page_timeout,
+            on_event=lambda event: self.on_event("cell", event),
+        )
+        to_html(done, done.with_suffix(".html"))
+        seconds = round(time.monotonic() - began, 2)
+        if not outcome.ok:
+            return PageResult(page.name, "failed", seconds, outcome.text())
+        return PageResult(page.name, "completed", seconds)
 
 
 def _close(run: Run, results: Sequence[PageResult]) -> None:

@@ -8,16 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from runbook_lib.artifacts import Artifact
+from runbook_lib.changes import Change, Check
 from runbook_lib.errors import PreflightError
 from runbook_lib.parameters import PAGES, Page, page_named, validate
 from runbook_lib.places import outputs_dir
 from runbook_lib.profile import DeploymentProfile, Effective, load_profile
 from runbook_lib.record.approval import (
     Approval,
-    Change,
     ChangePlan,
     by_button,
     decide,
@@ -26,7 +26,7 @@ from runbook_lib.record.approval import (
 )
 from runbook_lib.record.run import Run
 
-__all__ = ["Check", "OpenPage", "headless", "open_page"]
+__all__ = ["OpenPage", "headless", "open_page"]
 
 Kind = TypeVar("Kind", bound=Artifact)
 
@@ -34,16 +34,6 @@ Kind = TypeVar("Kind", bound=Artifact)
 def headless() -> bool:
     """Whether nobody sits in front of the page: the engine says so."""
     return os.environ.get("RUNBOOK_HEADLESS") == "1"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One read-only look before a page starts."""
-
-    name: str
-    verdict: Literal["PASS", "WARN", "FAIL"]
-    found: str
-    hint: str = ""
 
 
 @dataclass

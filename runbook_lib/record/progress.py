@@ -93,6 +93,10 @@ class Spinner:
         text = " ".join(str(one) for one in told)
         self.line.draw(f"{self.label} {time.monotonic() - self.began:5.1f} s  {text}")
 
+    def share(self, done: float, note: str = "") -> None:
+        """Show how much is done, and what is at work."""
+        self(f"{done:,.10g}", note)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -16,7 +16,7 @@ from typing import Any
 from runbook_lib.artifacts import Interval, TradeOffRow
 from runbook_lib.errors import UsageError
 
-__all__ = ["COLUMNS", "append_rows", "as_csv"]
+__all__ = ["COLUMNS", "append_rows", "as_csv", "check_file"]
 
 GUIDE = (
     "timestamp",
@@ -33,7 +33,7 @@ GUIDE = (
     "build_time_s",
     "p95_total_ms",
     "throughput_req_per_sec",
-    "mean_ttft_ms",
+    "mean_ttfb_ms",
 )
 OURS = (
     "label",
@@ -46,8 +46,8 @@ OURS = (
     "tokens_per_sec",
     "tokens_per_sec_low",
     "tokens_per_sec_high",
-    "mean_ttft_ms_low",
-    "mean_ttft_ms_high",
+    "mean_ttfb_ms_low",
+    "mean_ttfb_ms_high",
     "accuracy",
     "accuracy_low",
     "accuracy_high",
@@ -65,27 +65,36 @@ def as_csv(rows: Sequence[TradeOffRow]) -> str:
     return out.getvalue()
 
 
+def check_file(path: Path) -> None:
+    """Refuse a file that rows can't be added to, before anything is measured.
+
+    Raises:
+        UsageError: it exists with other columns.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open(encoding="utf-8") as handle:
+        known = handle.readline().rstrip("\n")
+    if known != ",".join(COLUMNS):
+        raise UsageError(
+            f"{path} has other columns than this version writes.",
+            why=f"Its header is: {known[:120]}",
+            fix="Choose another file with --output.",
+        )
+
+
 def append_rows(path: Path, rows: Sequence[TradeOffRow]) -> None:
     """Add rows to a CSV file; a new file gets the header.
 
     Raises:
         UsageError: the file exists with other columns; nothing is written.
     """
-    text = as_csv(rows)
-    header, _, body = text.partition("\n")
-    if path.exists() and path.stat().st_size:
-        with path.open(encoding="utf-8") as handle:
-            known = handle.readline().rstrip("\n")
-        if known != header:
-            raise UsageError(
-                f"{path} has other columns than this version writes.",
-                why=f"Its header is: {known[:120]}",
-                fix="Choose another file with --output.",
-            )
-        text = body
+    check_file(path)
+    header, _, body = as_csv(rows).partition("\n")
+    new = not path.exists() or not path.stat().st_size
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="") as handle:
-        handle.write(text)
+        handle.write(f"{header}\n{body}" if new else body)
 
 
 def _cells(row: TradeOffRow) -> dict[str, Any]:
@@ -108,7 +117,7 @@ def _cells(row: TradeOffRow) -> dict[str, Any]:
     }
     for name, figure in (
         ("p95_total_ms", row.p95_total_ms),
-        ("mean_ttft_ms", row.mean_ttft_ms),
+        ("mean_ttfb_ms", row.mean_ttft_ms),
         ("tokens_per_sec", row.tokens_per_second),
         ("accuracy", row.accuracy),
     ):

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.artifacts import Measurement, Service
-from runbook_lib.bench.load import run_load
+from runbook_lib.bench.load import Progress, run_load
 from runbook_lib.bench.metrics import measure
-from runbook_lib.bench.output import write_requests_csv
+from runbook_lib.bench.output import write_requests_csv, write_results_json
 from runbook_lib.bench.records import LoadRun
 from runbook_lib.bench.settings import LoadSettings
 from runbook_lib.errors import LoadError
 from runbook_lib.lab.scoring import load_questions
+from runbook_lib.profile import LoadProfile, load_profile
 
-__all__ = ["both", "closed", "measured", "poisson", "prompts", "study_load"]
+__all__ = ["bench_url", "both", "closed", "measured", "poisson", "prompts", "study_load"]
 
 POISSON_SHARE = 0.6
-Progress = Callable[[int, str], None]
+Told = Callable[[float, str], None]
 
 
 def prompts(seed: int) -> list[str]:
@@ -29,19 +30,13 @@ def prompts(seed: int) -> list[str]:
     return texts
 
 
-def closed(service: Service, values: Mapping[str, Any], on_progress: Progress) -> LoadRun:
+def closed(service: Service, values: Mapping[str, Any], on_progress: Told) -> LoadRun:
     """A closed loop on the service's first replica, by the page's parameters."""
-    return run_load(
-        service.url,
-        service.entry_model,
-        _closed(values),
-        prompts(values["seed"]),
-        on_progress=on_progress,
-    )
+    return _sent(service, _closed(values), values["seed"], on_progress)
 
 
 def poisson(
-    service: Service, before: LoadRun, values: Mapping[str, Any], on_progress: Progress
+    service: Service, before: LoadRun, values: Mapping[str, Any], on_progress: Told
 ) -> LoadRun:
     """Poisson arrivals at the page's rate, or at 60 % of what the closed loop carried.
 
@@ -61,9 +56,54 @@ def poisson(
         warmup=values["concurrency"],
         seed=values["seed"],
     )
+    return _sent(service, load, values["seed"], on_progress)
+
+
+def _teller(on_progress: Told) -> Callable[[Progress], None]:
+    def tell(now: Progress) -> None:
+        state = "warming up" if now.warming else f"{now.failed} failed" if now.failed else ""
+        on_progress(0 if now.warming else now.done, state)
+
+    return tell
+
+
+def _sent(service: Service, load: LoadSettings, seed: int, on_progress: Told) -> LoadRun:
     return run_load(
-        service.url, service.entry_model, load, prompts(values["seed"]), on_progress=on_progress
+        service.url,
+        service.entry_model,
+        load,
+        prompts(seed),
+        metrics_url=service.replicas[0].metrics,
+        on_progress=_teller(on_progress),
     )
+
+
+def bench_url(
+    url: str, model: str, load_name: str, output: Path | None, on_progress: Told
+) -> Measurement:
+    """Put a load profile on any Triton server; with `output`, keep every request and a summary.
+
+    Raises:
+        ProfileError: there is no such load. LoadError: no request succeeded.
+    """
+    profile = load_profile(load_name, kind=LoadProfile).value
+    load = LoadSettings(
+        arrival=profile.arrival,
+        requests=profile.requests,
+        concurrency=profile.concurrency,
+        rate=profile.rate,
+        max_tokens=profile.max_tokens,
+        warmup=profile.warmup_requests,
+        seed=profile.seed,
+        streaming=profile.streaming,
+    )
+    texts = list(profile.prompts) or prompts(profile.seed)
+    run = run_load(url, model, load, texts, on_progress=_teller(on_progress))
+    if output is None:
+        return measure(run)
+    found = measured(run, output)
+    write_results_json(found, output / "results.json")
+    return found
 
 
 def study_load(values: Mapping[str, Any]) -> LoadSettings:

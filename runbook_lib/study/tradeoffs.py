@@ -17,18 +17,19 @@ from runbook_lib.artifacts import Engine, Interval, TradeOff, TradeOffRow, diges
 from runbook_lib.bench.load import run_load
 from runbook_lib.bench.metrics import measure
 from runbook_lib.bench.settings import LoadSettings
+from runbook_lib.changes import Change
 from runbook_lib.errors import ProfileError, RunbookError
 from runbook_lib.files import write_whole
-from runbook_lib.lab import stages
+from runbook_lib.lab.engines import build, engine_key
 from runbook_lib.lab.lab import current
+from runbook_lib.lab.repositories import lay_out
 from runbook_lib.lab.scoring import exact_match, load_questions
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
-from runbook_lib.record.approval import Change
 from runbook_lib.serving.triton import generate, stop_triton
 from runbook_lib.study.pareto import OBJECTIVES, choose, mark_front
 
-__all__ = ["Cell", "cells_of", "changes_of", "study"]
+__all__ = ["Cell", "accuracy_of", "cells_of", "changes_of", "study", "table"]
 
 SERVER = "triton-study"
 ANSWER_TOKENS = 40
@@ -114,7 +115,7 @@ def _told(load: LoadSettings) -> str:
 def _measured(cell: Cell, load: LoadSettings, prompts: Sequence[str], folder: Path) -> TradeOffRow:
     shown = cell.profile.model_dump(mode="json", exclude={"tradeoffs"})
     try:
-        engine = stages.build(cell.profile, folder / f"build-{cell.label}.log")
+        engine = build(cell.profile, folder / f"build-{cell.label}.log")
         row = _serve_and_measure(cell, engine, load, prompts, shown)
     except RunbookError as error:
         cause = error.what if not error.why else f"{error.what} {error.why}"
@@ -133,7 +134,7 @@ def _serve_and_measure(
     cell: Cell, engine: Engine, load: LoadSettings, prompts: Sequence[str], shown: dict[str, Any]
 ) -> TradeOffRow:
     lab = current()
-    repository = stages.lay_out(cell.profile, engine, lab.folder / "study" / cell.label)
+    repository = lay_out(cell.profile, engine, lab.folder / "study" / cell.label)
     running, _ = lab.serve(repository.path, SERVER)
     try:
         url = str(running.facts["http"])
@@ -175,9 +176,32 @@ def accuracy_of(url: str, model: str) -> Interval:
     return Interval(value=scored.share, low=scored.low, high=scored.high, n=scored.n)
 
 
+def table(found: TradeOff) -> Any:
+    """Every engine of a study as a row; a failed one with its cause."""
+    from runbook_lib.ui import table as make
+
+    heads = ["engine", "build s", "size MB", "p95 ms", "tokens/s", "accuracy", "front", "measured"]
+    return make(heads, [_shown(row) for row in found.rows], caption=found.load_profile)
+
+
+def _shown(row: TradeOffRow) -> list[object]:
+    measured = f"{row.measured_at:%Y-%m-%d %H:%M} UTC" if row.measured_at else ""
+    if row.status == "failed":
+        return [row.label, None, None, None, None, None, "failed", f"{measured} {row.cause}"]
+    figures = [(row.p95_total_ms, 1), (row.tokens_per_second, 0), (row.accuracy, 3)]
+    return [
+        row.label,
+        row.build_time_s,
+        None if row.engine_bytes is None else round(row.engine_bytes / 1e6, 2),
+        *(None if one is None else one.text(digits=digits) for one, digits in figures),
+        row.pareto,
+        f"{measured}{', receipt held' if row.reused else ''}",
+    ]
+
+
 def _receipt(cell: Cell, load: LoadSettings) -> Path:
     key = digest_of(
-        [stages.engine_key(cell.profile), cell.label, vars(load), TradeOffRow.model_json_schema()]
+        [engine_key(cell.profile), cell.label, vars(load), TradeOffRow.model_json_schema()]
     )
     return cache_dir() / "studies" / f"{key.removeprefix('sha256:')[:16]}.json"
 

@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 from runbook_lib.artifacts import Engine, ModelRepository, Plan, Service
+from runbook_lib.changes import Check
 from runbook_lib.lab import environment
 from runbook_lib.lab.builder_commands import weights_folder
 from runbook_lib.lab.lab import current
 from runbook_lib.places import cache_dir
-from runbook_lib.record.page import Check, OpenPage
+from runbook_lib.record.page import OpenPage
 from runbook_lib.serving.triton import is_ready
 
 __all__ = [

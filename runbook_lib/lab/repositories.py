@@ -1,0 +1,157 @@
+"""Model repositories of the lab: laid out from an engine, judged, and sent to its object store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from runbook_lib.artifacts import Engine, ModelRepository
+from runbook_lib.changes import Change
+from runbook_lib.errors import RepositoryError
+from runbook_lib.files import content_digest, list_files
+from runbook_lib.lab.builder_commands import BUILDER, weights_folder
+from runbook_lib.lab.engines import check_engine
+from runbook_lib.lab.lab import current
+from runbook_lib.profile import DeploymentProfile
+from runbook_lib.repository.layout import LayoutSettings, write_repository
+from runbook_lib.repository.lint import lint
+from runbook_lib.repository.store import S3Access, push, read_manifest, verify
+
+__all__ = [
+    "access",
+    "access_at_hand",
+    "lay_out",
+    "publish",
+    "publish_changes",
+    "repository_folder",
+    "stored",
+]
+
+TEMPLATES = Path(__file__).resolve().parent / "triton_models"
+
+
+def access() -> S3Access:
+    """The lab's object store, started if it is not up."""
+    store = current().up()
+    keys = store.credentials
+    return S3Access(store.endpoint, keys.access_key, keys.secret_key, keys.region)
+
+
+def access_at_hand() -> S3Access:
+    """The store that a command means: the environment's (AWS_…), else that of the lab that is up.
+
+    Raises:
+        PreflightError: neither is there; both ways are named.
+    """
+    if "AWS_ACCESS_KEY_ID" not in os.environ and current().is_up():
+        return access()
+    return S3Access.from_environment()
+
+
+def stored(profile: DeploymentProfile) -> ModelRepository:
+    """The repository under the profile's URI in the lab's store, by its manifest.
+
+    Raises:
+        RepositoryError: there is none, or a push of it did not reach its end.
+    """
+    files = read_manifest(profile.model_repository, credentials=access())
+    digests = {file.path: file.sha256 for file in files}
+    models = {path.partition("/")[0] for path in digests if "/" in path}
+    return ModelRepository(
+        path="",
+        uri=profile.model_repository,
+        entry_model=profile.entry_model,
+        models=tuple(sorted(models)),
+        files=files,
+        size_bytes=sum(file.size for file in files),
+        content_digest=content_digest(files),
+        engine_digest=digests.get("tensorrt_llm/1/rank0.engine", ""),
+    )
+
+
+def repository_folder(profile: DeploymentProfile) -> Path:
+    """Where this run's repository is laid out: beside the lab's data, not in the record."""
+    return current().folder / "repositories" / profile.model_name
+
+
+def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRepository:
+    """Write the model repository of an engine and judge it as Triton would.
+
+    Raises:
+        EngineMismatchError: the engine does not belong here.
+        RepositoryError: the result would not load; every finding is told.
+    """
+    check_engine(engine)
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = LayoutSettings(
+        models_dir=TEMPLATES,
+        max_batch_size=engine.identity.limits.max_batch_size,
+        decoupled=profile.streaming,
+        runtime_files=(BUILDER / "engine_runtime.py",),
+    )
+    write_repository(
+        folder,
+        engine_dir=Path(engine.path),
+        tokenizer_dir=weights_folder(profile),
+        settings=settings,
+    )
+    judged = lint(folder)
+    if not judged.ok:
+        raise RepositoryError(
+            "The repository just written would not load.",
+            why=str(judged),
+            page="02_model_repository",
+        )
+    files = list_files(folder)
+    return ModelRepository(
+        path=str(folder),
+        uri=profile.model_repository,
+        entry_model=profile.entry_model,
+        models=tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())),
+        files=files,
+        size_bytes=sum(file.size for file in files),
+        content_digest=content_digest(files),
+        engine_digest=engine.engine_digest,
+        warnings=tuple(str(one) for one in judged.findings),
+    )
+
+
+def publish_changes(repository: ModelRepository) -> list[Change]:
+    """What `publish` would send: nothing when the store holds exactly this."""
+    if not verify(Path(repository.path), repository.uri, credentials=access()):
+        return []
+    detail = f"{len(repository.files)} files, {repository.size_bytes / 1e6:.1f} MB, {repository.content_digest[:19]}"
+    return [Change("push", repository.uri, detail)]
+
+
+def publish(
+    repository: ModelRepository,
+    on_progress: Callable[..., None] | None = None,
+    *,
+    replace: bool = False,
+) -> str:
+    """Send the repository to the lab's object store and verify it there by digest.
+
+    Returns:
+        What was sent, in a sentence.
+
+    Raises:
+        RepositoryError: another content lies there, the push was cut, or the digests differ.
+    """
+    pushed = push(
+        Path(repository.path),
+        repository.uri,
+        credentials=access(),
+        replace=replace,
+        create_bucket=True,
+        on_progress=on_progress,
+    )
+    if problems := verify(Path(repository.path), repository.uri, credentials=access()):
+        raise RepositoryError(
+            f"{repository.uri} is not what was pushed.",
+            why="; ".join(str(one) for one in problems[:5]),
+            fix="Push again; if it stays, look at the store's disk.",
+        )
+    return str(pushed)

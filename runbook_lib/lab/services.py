@@ -1,0 +1,208 @@
+"""The lab's service: replicas of one stored engine, each proven to serve it as it was built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from runbook_lib.artifacts import ModelRepository, Replica, Service
+from runbook_lib.changes import Change
+from runbook_lib.errors import ServiceError
+from runbook_lib.lab.builder_commands import weights_folder
+from runbook_lib.lab.lab import Lab, current
+from runbook_lib.lab.repositories import access
+from runbook_lib.lab.scoring import load_questions
+from runbook_lib.profile import DeploymentProfile
+from runbook_lib.repository.store import triton_uri
+from runbook_lib.serving.supervise import Running, find
+from runbook_lib.serving.triton import generate, is_ready, stop_triton
+
+__all__ = [
+    "Smoke",
+    "deploy",
+    "deploy_changes",
+    "replicas_of",
+    "scaling_proof",
+    "service_of",
+    "smoke_test",
+    "undeploy",
+]
+
+# What the served model writes when it has loaded its engine.
+LOADED = re.compile(r"engine sha256 ([0-9a-f]{64}) loaded (as built|after compiling)")
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """A question, what the service answered, and what would have been right."""
+
+    question: str
+    answer: str
+    expected: str
+    tokens_in: int
+    tokens_out: int
+
+    def __str__(self) -> str:
+        return (
+            f"Q: {self.question}\nA: {self.answer}\n"
+            f"({self.tokens_in} tokens in by the model's tokenizer, {self.tokens_out} out by the server; "
+            f"expected: {self.expected})"
+        )
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+
+def deploy_changes(repository: ModelRepository, replicas: int) -> list[Change]:
+    """Which servers `deploy` would start or stop."""
+    lab = current()
+    names = [f"triton-{number}" for number in range(replicas)]
+    digest = repository.content_digest[:19]
+    return [
+        Change("start", name, f"{repository.uri} {digest}")
+        for name in names
+        if _serving(lab, name, digest) is None
+    ]
+
+
+def _serving(lab: Lab, name: str, digest: str) -> Running | None:
+    known = find(lab.folder, name)
+    fits = (
+        known is not None and known.facts.get("content") == digest and is_ready(known.facts["http"])
+    )
+    return known if fits else None
+
+
+def deploy(repository: ModelRepository, replica: int) -> Replica:
+    """One replica on the stored repository: the one that serves it already, or a new one.
+
+    Raises:
+        ServiceError: it did not become ready, or it compiled an engine instead of loading it.
+    """
+    lab, digest, name = current(), repository.content_digest[:19], f"triton-{replica}"
+    known = _serving(lab, name, digest)
+    seconds = 0.0
+    if known is None:
+        if (other := find(lab.folder, name)) is not None:
+            stop_triton(other)
+        known, seconds = lab.serve(
+            triton_uri(repository.uri, access()), name, facts={"content": digest}
+        )
+    return _described(known, repository, seconds)
+
+
+def replicas_of(
+    repository: ModelRepository, count: int, on_line: Callable[[str], None] = lambda _: None
+) -> list[Replica]:
+    """`count` replicas, one after the other; raises as `deploy`."""
+    found = []
+    for number in range(count):
+        on_line(f"replica {number + 1} of {count}")
+        found.append(deploy(repository, number))
+    return found
+
+
+def _described(running: Running, repository: ModelRepository, seconds: float) -> Replica:
+    """What a replica serves, read from the server itself: its own log tells how it got its engine."""
+    loaded = LOADED.findall(running.log.read_text(encoding="utf-8", errors="replace"))
+    if not loaded:
+        raise ServiceError(
+            f"{running.name} does not say which engine it loaded.",
+            fix=f"Read {running.log}.",
+            page="06_troubleshoot",
+        )
+    digest, how = loaded[-1]
+    replica = Replica(
+        name=running.name,
+        http=running.facts["http"],
+        grpc=running.facts["grpc"],
+        metrics=running.facts["metrics"],
+        ready_seconds=round(seconds, 2),
+        log=str(running.log),
+        engine_digest=digest,
+        rebuilt=how != "as built",
+    )
+    stored = next(file.sha256 for file in repository.files if file.path.endswith("rank0.engine"))
+    if replica.rebuilt or digest != stored:
+        raise ServiceError(
+            f"{running.name} does not serve the stored engine as it was built.",
+            why=f"It loaded {digest[:19]} ({how}); the repository holds {stored[:19]}.",
+            fix="Build on this machine and push again: pages 01 and 02.",
+            page="06_troubleshoot",
+        )
+    return replica
+
+
+def smoke_test(url: str, repository: ModelRepository, profile: DeploymentProfile) -> Smoke:
+    """Ask the served model one held-out question in the model's own prompt format.
+
+    Raises:
+        ServiceError: no answer, an empty one, or one whose token count the server doesn't tell.
+    """
+    question = load_questions()[0]
+    tokens = profile.max_output_len
+    answer = generate(url, repository.entry_model, question.prompt, max_tokens=tokens)
+    text, count = str(answer.get("text_output", "")), int(answer.get("output_lengths", 0))
+    ids = (
+        Tokenizer.from_file(str(weights_folder(profile) / "tokenizer.json"))
+        .encode(question.prompt)
+        .ids
+    )
+    if not text.strip() or not 0 < count <= tokens:
+        raise ServiceError(
+            f"The smoke test got {text!r} with {count} tokens.",
+            why=f"A text of 1 to {tokens} tokens was expected.",
+            fix="Read the server's log; page 06 names the cause.",
+            page="06_troubleshoot",
+        )
+    return Smoke(question.question, text.strip(), question.answer, len(ids), count)
+
+
+def scaling_proof(replicas: Sequence[Replica]) -> Any:
+    """Which engine each replica serves, by its own log: one digest, loaded as it was built."""
+    from runbook_lib.ui import table
+
+    rows = [
+        [
+            one.name,
+            one.http,
+            one.ready_seconds,
+            one.engine_digest[:19],
+            "compiled it again" if one.rebuilt else "loaded as built",
+        ]
+        for one in replicas
+    ]
+    return table(["replica", "URL", "ready after s", "engine sha256", "how it got it"], rows)
+
+
+def service_of(
+    profile: DeploymentProfile,
+    repository: ModelRepository,
+    replicas: Sequence[Replica],
+    smoke: Smoke,
+) -> Service:
+    """The deployed service as the next pages need it; its URL is the first replica's."""
+    return Service(
+        target="lab",
+        url=replicas[0].http,
+        entry_model=repository.entry_model,
+        repository_uri=repository.uri,
+        engine_digest=repository.engine_digest,
+        tokenizer=profile.weights,
+        replicas=tuple(replicas),
+        smoke_prompt=smoke.question,
+        smoke_answer=smoke.answer,
+        notes=("The lab has no load balancer: the URL is the first replica's.",),
+    )
+
+
+def undeploy() -> list[str]:
+    """Stop every server of the lab but its object store; the names of what was stopped."""
+    servers = [one for one in current().servers() if one.name.startswith("triton")]
+    for one in servers:
+        stop_triton(one)
+    return [one.name for one in servers]

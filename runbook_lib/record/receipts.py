@@ -1,0 +1,58 @@
+"""Receipts of pages: what a page's result depended on, so that one that still holds is not run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.artifacts import Service, digest_of
+from runbook_lib.files import write_whole
+from runbook_lib.parameters import PAGES, Page
+from runbook_lib.profile import load_profile
+from runbook_lib.record.run import Run
+from runbook_lib.serving.triton import is_ready
+
+__all__ = ["page_key", "receipt_holds", "write_receipt"]
+
+
+def page_key(source: Path, page: Page, values: dict[str, Any], run: Run) -> str:
+    """What a page's result depends on: its text, its parameters, the profile, what came before."""
+    before = [one.makes for one in PAGES[: PAGES.index(page)]]
+    inputs = [_artifact_digest(run, made) for made in before]
+    profile = load_profile(str(values["profile"]), env=os.environ).digest
+    asked = {name: value for name, value in values.items() if name not in {"run", "approve"}}
+    return digest_of([hashlib.sha256(source.read_bytes()).hexdigest(), asked, profile, inputs])
+
+
+def _artifact_digest(run: Run, name: str) -> str:
+    path = run.artifacts / f"{name}.json"
+    if not path.exists():
+        return ""
+    known = json.loads(path.read_bytes())
+    known.pop("created", None)
+    return digest_of(known)
+
+
+def receipt_holds(run: Run, page: Page, key: str) -> bool:
+    """Whether a page ran before with these inputs, and what it made is still as it was."""
+    path = run.folder / "receipts" / f"{page.name}.json"
+    if not path.exists():
+        return False
+    receipt = json.loads(path.read_bytes())
+    if receipt != {"key": key, "made": _artifact_digest(run, page.makes)}:
+        return False
+    return page.name != "03_deploy" or _still_served(run)
+
+
+def _still_served(run: Run) -> bool:
+    """A deployment is only held when its servers still answer."""
+    return all(is_ready(replica.http) for replica in Service.read(run.artifacts).replicas)
+
+
+def write_receipt(run: Run, page: Page, key: str) -> None:
+    """Keep what a page that ended green depended on, and the digest of what it made."""
+    receipt = {"key": key, "made": _artifact_digest(run, page.makes)}
+    write_whole(run.folder / "receipts" / f"{page.name}.json", json.dumps(receipt))
