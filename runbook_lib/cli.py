@@ -309,5 +309,9 @@ def schema(kind: str) -> None:
     """Print the JSON schema of a kind of profile, for editors."""
     from runbook_lib.profile import DeploymentProfile, LoadProfile, MigProfile, json_schema
 
-    kinds = {"deployment": DeploymentProfile, "load": LoadProfile, "mig": MigProfile}
+    kinds: dict[str, Any] = {
+        "deployment": DeploymentProfile,
+        "load": LoadProfile,
+        "mig": MigProfile,
+    }
     click.echo(json.dumps(json_schema(kinds[kind]), indent=2))

@@ -201,7 +201,7 @@ def bench(url: str, load_name: str, model: str, output: Path | None, as_json: bo
 
 @click.command("tradeoffs")
 @PROFILE
-@click.option("--requests", type=click.IntRange(1), default=96, show_default=True)
+@click.option("--requests", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--concurrency", type=click.IntRange(1, 4096), default=4, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=48, show_default=True)
 @click.option("--remeasure", is_flag=True, help="Measure again although a receipt holds.")

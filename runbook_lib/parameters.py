@@ -187,7 +187,7 @@ PAGES: tuple[Page, ...] = (
             Parameter(
                 "requests",
                 "int",
-                160,
+                400,
                 "measured requests of each load",
                 minimum=1,
                 maximum=1_000_000,
@@ -222,7 +222,7 @@ PAGES: tuple[Page, ...] = (
             Parameter(
                 "requests",
                 "int",
-                96,
+                200,
                 "measured requests of each engine",
                 minimum=1,
                 maximum=1_000_000,

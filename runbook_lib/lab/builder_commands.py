@@ -13,6 +13,7 @@ from runbook_lib.profile import DeploymentProfile
 
 __all__ = [
     "BUILDER",
+    "EMBEDDED",
     "MODEL",
     "build_commands",
     "build_inputs",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -9,34 +11,75 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import Finding, ModelRepository, Service
-from runbook_lib.diagnose.evidence import Evidence, collect
+from runbook_lib.artifacts import Diagnosis, Finding, ModelRepository, Replica, Service
+from runbook_lib.diagnose.evidence import Evidence, Line, collect
 from runbook_lib.diagnose.rules import diagnose
 from runbook_lib.errors import RunbookError, ServiceError
 from runbook_lib.lab.lab import current
 from runbook_lib.serving.triton import stop_triton
 
-__all__ = ["Drilled", "evidence_of", "load_of", "require_named", "run", "table"]
+__all__ = [
+    "Drilled",
+    "evidence_of",
+    "load_of",
+    "require_healthy",
+    "require_named",
+    "run",
+    "sources_of",
+    "table",
+]
 
 SERVER = "triton-drill"
 
 
 def evidence_of(service: Service) -> Evidence:
-    """What the service's first replica says of itself.
+    """What each replica of the service says of itself; a dead one still has its log."""
+    found = [_evidence_of(replica) for replica in service.replicas]
+    return functools.reduce(Evidence.joined, found)
+
+
+def _evidence_of(replica: Replica) -> Evidence:
+    found = collect(replica.http, replica.metrics, Path(replica.log))
+    named = {f"{replica.name} {source}": said for source, said in found.sources.items()}
+    # A server that says nothing is a finding, not a gap: nothing else would tell of it.
+    if not found.models:
+        reason = found.sources.get("repository index", "it lists no model")
+        gone = Line(
+            "repository index", f"{replica.name} at {replica.http} does not answer: {reason}"
+        )
+        return dataclasses.replace(found, lines=(gone, *found.lines), sources=named)
+    return dataclasses.replace(found, sources=named)
+
+
+def sources_of(evidence: Evidence) -> Any:
+    """What was read of each source, and how many lines of it tell of trouble."""
+    from runbook_lib.ui import table as make
+
+    rows = [
+        ["WARN" if said.startswith("not read") else "PASS", source, said]
+        for source, said in evidence.sources.items()
+    ]
+    lines = (
+        f"{len(evidence.lines)} lines tell of trouble, {len(evidence.models)} models answered for"
+    )
+    return make(["", "source", "came of it"], rows, caption=lines)
+
+
+def require_healthy(diagnosis: Diagnosis) -> str:
+    """End the page red when the live service has a finding: a green page means a healthy service.
 
     Raises:
-        ServiceError: it says nothing at all; that is no healthy service.
+        ServiceError: the best finding, with its cause and fix.
     """
-    replica = service.replicas[0]
-    found = collect(replica.http, replica.metrics, Path(replica.log))
-    if not found.models:
-        raise ServiceError(
-            f"{replica.http} says nothing.",
-            why="; ".join(f"{name} {said}" for name, said in found.sources.items()),
-            fix="Deploy again: page 03. `runbook lab status` shows what lives.",
-            page="03_deploy",
-        )
-    return found
+    if not diagnosis.findings:
+        return "The service is healthy: nothing that is read tells of trouble."
+    best = diagnosis.findings[0]
+    raise ServiceError(
+        f"{best.title} [{best.id}].",
+        why=f"{best.cause} Seen in: {best.evidence[0]}",
+        fix=best.fix,
+        page=best.page,
+    )
 
 
 def load_of(evidence: Evidence) -> dict[str, float]:
@@ -76,7 +119,7 @@ class Drilled:
 def _other_cpu(repository: Path) -> None:
     path = repository / "tensorrt_llm" / "1" / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["lab"]["isa"] = "amx"
+    config["lab"]["isa"] = "sm90"
     path.write_text(json.dumps(config), encoding="utf-8")
 
 
@@ -92,7 +135,7 @@ def _cut_engine(repository: Path) -> None:
 
 
 FAULTS: tuple[tuple[str, str, Callable[[Path], None]], ...] = (
-    ("an engine of another CPU", "engine-gpu-arch-mismatch", _other_cpu),
+    ("an engine of another processor", "engine-gpu-arch-mismatch", _other_cpu),
     ("a backend this image lacks", "runtime-library-load", _no_backend),
     ("an engine file cut on the way", "checkpoint-conversion", _cut_engine),
 )

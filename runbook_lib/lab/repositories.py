@@ -128,7 +128,7 @@ def publish_changes(repository: ModelRepository) -> list[Change]:
 
 def publish(
     repository: ModelRepository,
-    on_progress: Callable[..., None] | None = None,
+    on_line: Callable[[str], None] = lambda _: None,
     *,
     replace: bool = False,
 ) -> str:
@@ -146,7 +146,7 @@ def publish(
         credentials=access(),
         replace=replace,
         create_bucket=True,
-        on_progress=on_progress,
+        on_progress=lambda share, path: on_line(f"{share:.0%} {path}"),
     )
     if problems := verify(Path(repository.path), repository.uri, credentials=access()):
         raise RepositoryError(

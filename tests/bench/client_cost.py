@@ -1,8 +1,7 @@
-"""What the client itself costs and how late it is, against the truth server. Run by hand:
+"""What the load client itself costs and how late it is, against a server of known delays.
 
-    python tests/real/bench/client_cost.py --streams 1 16 64
-
-Lateness is the client's stamp of an event minus the server's stamp just before writing it.
+Prints JSON. Lateness is the client's stamp of an event minus the server's stamp just before it
+was written.
 """
 
 import argparse
@@ -20,6 +19,7 @@ from runbook_lib.bench.records import RequestRecord
 from runbook_lib.bench.settings import LoadSettings
 from runbook_lib.bench.sse import EventParser
 
+TRUTH = Path(__file__).parents[1] / "real" / "bench" / "truth_server.py"
 TRUE_TTFT_MS, TRUE_ITL_MS, TOKENS = 50, 10, 100
 
 
@@ -28,21 +28,21 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64])
     delays = ["--ttft-ms", str(TRUE_TTFT_MS), "--itl-ms", str(TRUE_ITL_MS), "--tokens", str(TOKENS)]
     server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("truth_server.py")), *delays],
+        [sys.executable, str(TRUTH), *delays],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        for streams in parser.parse_args().streams:
-            sys.stdout.write(one(url, streams) + "\n")
+        found = {f"{streams} streams": one(url, streams) for streams in parser.parse_args().streams}
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
     finally:
         server.kill()
         server.wait()
 
 
-def one(url: str, streams: int) -> str:
+def one(url: str, streams: int) -> dict[str, float]:
     kept = []
 
     def keep(exchange: reading.Exchange, *, streaming: bool) -> RequestRecord:
@@ -57,11 +57,14 @@ def one(url: str, streams: int) -> str:
     ttft = [ttft_ms(record) - TRUE_TTFT_MS for record in run.succeeded]
     late = lateness_ms([exchange.chunks for exchange in kept[-len(run.records) :]])
     cpu_us = run.cpu_seconds / len(run.records) * 1e6
-    return (
-        f"{streams:4} streams, {len(run.succeeded)} ok: TTFT error ms {shown(ttft)}; "
-        f"event lateness ms {shown(late)}; client CPU {cpu_us:.0f} us/request "
-        f"({cpu_us / TOKENS:.1f} us/token), {run.cpu_seconds / run.wall_seconds:.2f} cores"
-    )
+    return {
+        "answered": len(run.succeeded),
+        **quantiles("ttft_error_ms", ttft),
+        **quantiles("event_lateness_ms", late),
+        "client_cpu_us_per_request": round(cpu_us),
+        "client_cpu_us_per_token": round(cpu_us / TOKENS, 1),
+        "client_cores": round(run.cpu_seconds / run.wall_seconds, 2),
+    }
 
 
 def lateness_ms(kept: list[list[tuple[int, bytes]]]) -> list[float]:
@@ -73,9 +76,9 @@ def lateness_ms(kept: list[list[tuple[int, bytes]]]) -> list[float]:
     return late
 
 
-def shown(values: list[float]) -> str:
+def quantiles(name: str, values: list[float]) -> dict[str, float]:
     p50, p99 = np.quantile(values, [0.5, 0.99])
-    return f"p50 {p50:.2f} p99 {p99:.2f} (n {len(values)})"
+    return {f"{name}_p50": round(p50, 3), f"{name}_p99": round(p99, 3), f"{name}_n": len(values)}
 
 
 if __name__ == "__main__":
