@@ -22,6 +22,7 @@ STAGES = ("plan", "engine", "repository", "serving", "bench", "diagnose")
 # From the bottom; a module may import its own row and those before it, but no stage another.
 LAYERS = (
     ("errors",),
+    ("values",),
     ("artifacts",),
     ("changes", "files", "places", "hardware", "parameters", "profile"),
     STAGES,
