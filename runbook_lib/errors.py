@@ -11,9 +11,10 @@
     ├── ServiceError                a server did not start, become ready, or answer
     ├── LoadError                   a benchmark could not measure what it was asked to
     ├── LabError                    a part of the embedded lab could not be set up or started
-    └── RecordError                 a record is missing, incomplete or was changed
+    ├── RecordError                 a record is missing, incomplete or was changed
+    └── UsageError                  the command can't mean anything: exit code 2, all others end with 1
 
-`UsageError` is the one that the command line turns into exit code 2; the others end with 1.
+A RunbookError shows as a few lines of text, or a box in a notebook, never as a traceback.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The pages and their parameters: one schema that feeds the parameters cell, the form, the command
-line's help, the validation and the record.
+"""The pages and their parameters, in one schema.
+
+It feeds the parameters cell, the form, the command line's help, the validation and the record.
 
 Only the types that papermill 2.7 can read from a parameters cell are used.
 """

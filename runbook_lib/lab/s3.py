@@ -56,12 +56,7 @@ def start_s3(folder: Path, owner: Owner | None, *, timeout: float = 60.0) -> Obj
         spec = _spec(folder, free_ports(len(PORTS)))
         running = start(spec, folder, owner)
         try:
-            wait_healthy(
-                running,
-                lambda: _answers(spec.facts["endpoint"]),
-                timeout=timeout,
-                what="The S3 server",
-            )
+            _wait(running, timeout)
         except ServiceError as error:
             stop(running)
             if attempt < 2 and "address already in use" in log_tail(running.log, 40, 65536):
@@ -69,6 +64,11 @@ def start_s3(folder: Path, owner: Owner | None, *, timeout: float = 60.0) -> Obj
             raise LabError(error.what, why=error.why, fix=error.fix) from None
         return ObjectStore(spec.facts["endpoint"], keys, running)
     raise AssertionError("the third attempt returns or raises")
+
+
+def _wait(running: Running, timeout: float) -> None:
+    endpoint = running.facts["endpoint"]
+    wait_healthy(running, lambda: _answers(endpoint), timeout=timeout, what="The S3 server")
 
 
 def _program() -> Path:

@@ -42,7 +42,7 @@ class ChangePlan:
         lines = [f"{one.verb:<8} {one.what}  {one.detail}".rstrip() for one in self.changes]
         return "\n".join([*lines, f"plan {self.short}"])
 
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: object, _cycle: bool) -> None:
         printer.text(str(self))  # type: ignore[attr-defined]  # IPython's printer has no stubs
 
     def _repr_html_(self) -> str:
@@ -72,7 +72,7 @@ class Approval:
     def __str__(self) -> str:
         return f"Plan {self.plan.removeprefix('sha256:')[:SHORT]} approved by {self.by} ({self.how}) at {self.at}"
 
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: object, _cycle: bool) -> None:
         printer.text(str(self))  # type: ignore[attr-defined]  # IPython's printer has no stubs
 
 

@@ -62,7 +62,7 @@ class OpenPage:
         """
         return kind.read(self.run.artifacts, name)
 
-    def keep(self, made: Artifact, name: str = "") -> Artifact:
+    def keep(self, made: Kind, name: str = "") -> Kind:
         """Hand an artifact on to the next pages."""
         made.write(self.run.artifacts, name)
         return made
@@ -141,7 +141,7 @@ class OpenPage:
             f"{name:<24} {value:<40} {origin}".rstrip() for name, value, origin in self._rows()
         )
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(str(self))
 
     def _repr_html_(self) -> str:

@@ -1,0 +1,1 @@
+"""Model repositories: Triton's layout, its configuration files, what is wrong with one, and stores."""
