@@ -1,0 +1,272 @@
+"""Rules for a model's `config.pbtxt`: where it stands, whether it parses, name, backend, instances."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from runbook_lib.errors import RepositoryError
+from runbook_lib.repository.config import parse_config
+from runbook_lib.repository.findings import CONFIG, Model
+from runbook_lib.repository.lint_tensors import check_batching, check_tensors
+
+__all__ = ["check_config"]
+
+# Backends that Triton knows by a file in the first version folder or by `platform`, in its order.
+BY_FILE = {
+    "model.savedmodel": "tensorflow",
+    "model.graphdef": "tensorflow",
+    "model.plan": "tensorrt",
+    "model.onnx": "onnxruntime",
+    "model.xml": "openvino",
+    "model.pt": "pytorch",
+    "model.py": "python",
+}
+BY_PLATFORM = {
+    "tensorflow_savedmodel": "tensorflow",
+    "tensorflow_graphdef": "tensorflow",
+    "tensorrt_plan": "tensorrt",
+    "onnxruntime_onnx": "onnxruntime",
+    "pytorch_libtorch": "pytorch",
+}
+PLACEHOLDER = re.compile(r"\$\{\w*\}")
+# The Python backend puts the model's path on a shell's command line without quotes.
+UNSAFE_NAME = re.compile(r"[^\w.,:@%+=-]", re.ASCII)
+
+
+def check_config(model: Model, backends: frozenset[str], *, gpu: bool) -> None:
+    """Read a model's configuration as Triton does and note what it refuses.
+
+    Args:
+        model: its `config` and `backend` are set here.
+        backends: those of the server.
+        gpu: whether the server has one.
+    """
+    path = model.path / CONFIG
+    misplaced = sorted(model.path.glob(f"*/{CONFIG}"))
+    if path.is_dir():
+        model.error("config", f"{CONFIG} is a folder.", "Put the configuration's text there.")
+        return
+    if path.is_file() and not _read(model, path.read_bytes()):
+        return
+    model.backend = _backend(model)
+    if misplaced and not path.is_file():
+        _explain_misplaced(model, misplaced[0].parent.name)
+        _read_misplaced(model, misplaced[0].read_bytes())
+        return
+    if model.config is None and not model.backend:
+        _explain_no_model(model)
+        return
+    if misplaced:
+        model.warn(
+            "config_in_version",
+            f"{misplaced[0].parent.name}/{CONFIG} is not read: the one beside the version folder is.",
+            f"rm {misplaced[0]}",
+        )
+    _check_backend(model, backends)
+    if model.config is not None:
+        _check_name(model)
+        _check_instances(model, gpu=gpu)
+        _check_files(model)
+        check_batching(model)
+        check_tensors(model)
+
+
+def _read(model: Model, data: bytes) -> bool:
+    """Parse the text into the model; False when Triton would not."""
+    text = data.decode("utf-8", "replace")
+    try:
+        model.config = parse_config(text, where=f"{model.name}/{CONFIG}")
+    except RepositoryError as error:
+        _explain_syntax(model, text, error.why)
+        return False
+    if found := sorted(set(PLACEHOLDER.findall(_without_comments(text)))):
+        model.warn(
+            "placeholder",
+            f"{CONFIG} has placeholders that nobody filled: {', '.join(found)}. Triton takes them "
+            "as they stand.",
+            "Fill the template before it is laid out.",
+        )
+    return True
+
+
+def _without_comments(text: str) -> str:
+    return "\n".join(line.partition("#")[0] for line in text.splitlines())
+
+
+def _explain_syntax(model: Model, text: str, why: str) -> None:
+    where = re.match(r"(\d+):(\d+)", why)
+    lines = text.splitlines()
+    line = lines[int(where[1]) - 1] if where and 0 < int(where[1]) <= len(lines) else ""
+    unknown = re.search(r"no value named (\w+)", why)
+    if unknown and unknown[1].startswith("TYPE_"):
+        wire = unknown[1] in {"TYPE_BYTES", "TYPE_STR", "TYPE_TEXT"}
+        model.error(
+            "data_type",
+            f"{CONFIG} names the data type {unknown[1]}, which Triton does not know."
+            + (" BYTES is the name of strings on the wire only." if wire else ""),
+            "Write TYPE_STRING." if wire else "Write one of Triton's types, such as TYPE_FP32.",
+        )
+    elif found := PLACEHOLDER.findall(line):
+        model.error(
+            "placeholder",
+            f"{CONFIG} has placeholders that nobody filled: {', '.join(found)}.",
+            "Fill the template before it is laid out; Triton does not.",
+        )
+    else:
+        model.error("config", f"{CONFIG} does not parse: {why}", "Correct the line named there.")
+
+
+def _backend(model: Model) -> str:
+    """The backend that Triton takes: the one named, else the one it infers from files and name."""
+    config = model.config
+    if config is not None and config.backend:
+        return str(config.backend)
+    if config is not None and config.platform:
+        return BY_PLATFORM.get(config.platform, "")
+    named = "" if config is None else config.default_model_filename
+    first = model.path / model.folders[0] if model.folders else None
+    for file, backend in BY_FILE.items():
+        if file == named or (not named and first is not None and (first / file).exists()):
+            return backend
+    # `identity` for a model folder that is called `model.identity`.
+    return "" if named else model.name.partition(".")[2]
+
+
+def _explain_misplaced(model: Model, version: str) -> None:
+    message = (
+        f"{CONFIG} stands in the version folder {version}/; Triton reads it only beside the version "
+        f"folders, as {model.name}/{CONFIG}."
+    )
+    fix = f"mv {model.path}/{version}/{CONFIG} {model.path}/{CONFIG}"
+    if model.backend == "python":
+        more = " It serves the model by its code alone, without the tensors written there."
+        model.warn("config_in_version", message + more, fix)
+    else:
+        model.error("config_in_version", message, fix)
+
+
+def _read_misplaced(model: Model, data: bytes) -> None:
+    """What would be wrong next, once the file stands where it belongs."""
+    if model.backend == "python":
+        return
+    try:
+        parse_config(data.decode("utf-8", "replace"), where=CONFIG)
+    except RepositoryError as error:
+        _explain_syntax(model, data.decode("utf-8", "replace"), error.why)
+
+
+def _explain_no_model(model: Model) -> None:
+    hidden = model.name.startswith(".")
+    model.error(
+        "not_a_model",
+        f"Triton takes every folder here for a model, and {model.name} is none: it has no {CONFIG}"
+        + (" and is not passed over for being hidden." if hidden else " and no file it knows."),
+        f"Move it out of the repository{', or rm -r ' + str(model.path) if hidden else ''}.",
+    )
+
+
+def _check_backend(model: Model, backends: frozenset[str]) -> None:
+    config, have = model.config, ", ".join(sorted(backends))
+    platform = "" if config is None else config.platform
+    if platform == "ensemble":
+        if config.backend:
+            model.error(
+                "backend",
+                f'An ensemble has no backend, and this one names "{config.backend}".',
+                "Take the backend line out.",
+            )
+    elif config is not None and config.HasField("ensemble_scheduling"):
+        model.error(
+            "backend",
+            "ensemble_scheduling stands in a model that is no ensemble.",
+            'Write platform: "ensemble" and no backend.',
+        )
+    elif not model.backend and platform:
+        model.error(
+            "backend",
+            f'Triton knows no platform "{platform}".',
+            f'Write backend: "{platform if platform in backends else have.split(", ")[0]}".',
+        )
+    elif not model.backend:
+        model.error(
+            "backend",
+            f"{CONFIG} names neither backend nor platform, and no file tells which is meant.",
+            f'Write backend: "…" (this server has: {have}) or platform: "ensemble".',
+        )
+    elif model.backend not in backends:
+        case = next((one for one in backends if one == model.backend.lower()), "")
+        model.error(
+            "backend",
+            f'The backend "{model.backend}" is not in this server, which has: {have}.',
+            f'Write backend: "{case}".' if case else "Serve it with an image that has the backend.",
+        )
+    elif BY_PLATFORM.get(platform, model.backend) != model.backend:
+        model.error(
+            "backend",
+            f'platform "{platform}" does not belong to backend "{model.backend}".',
+            "Take the platform line out.",
+        )
+
+
+def _check_name(model: Model) -> None:
+    if model.config.name and model.config.name != model.name:
+        model.error(
+            "name",
+            f'{CONFIG} names the model "{model.config.name}", its folder is {model.name}.',
+            f'Write name: "{model.name}", or leave the line out.',
+        )
+    if model.backend == "python" and UNSAFE_NAME.search(model.name):
+        model.error(
+            "name",
+            "The folder's name holds a character that a shell would read; with it the Python backend "
+            "waits for ever.",
+            "Use letters, digits, dots, hyphens and underscores.",
+        )
+
+
+def _check_instances(model: Model, *, gpu: bool) -> None:
+    for group in model.config.instance_group:
+        kind = group.Kind.Name(group.kind)
+        if model.is_ensemble:
+            model.error(
+                "instance_group", "An ensemble runs no instances.", "Take instance_group out."
+            )
+        elif kind == "KIND_GPU" and not gpu:
+            model.error(
+                "instance_group",
+                "An instance group asks for KIND_GPU, and this server has none.",
+                "Write kind: KIND_CPU, or lint for the server with a GPU: --backends trtllm.",
+            )
+        elif group.gpus and (kind != "KIND_GPU" and (kind != "KIND_AUTO" or not gpu)):
+            model.error(
+                "instance_group",
+                f"An instance group names GPUs, which {'no CPU server has' if not gpu else kind + ' may not'}.",
+                "Take gpus out.",
+            )
+        elif group.profile and model.config.platform != "tensorrt_plan":
+            model.error(
+                "instance_group", "Only TensorRT plans have a profile.", "Take profile out."
+            )
+
+
+def _check_files(model: Model) -> None:
+    for output in model.config.output:
+        if output.label_filename and not (model.path / output.label_filename).is_file():
+            model.error(
+                "label_file",
+                f"The label file {output.label_filename} of output {output.name} is missing.",
+                f"Put it beside {CONFIG}.",
+            )
+    archive = _text(model.config.parameters, "EXECUTION_ENV_PATH")
+    home, _, inside = archive.partition("$$TRITON_MODEL_DIRECTORY/")
+    if not home and inside and model.backend == "python" and not (model.path / inside).exists():
+        model.error(
+            "environment",
+            f"EXECUTION_ENV_PATH names {inside}, which is not in the model's folder.",
+            "Put the packed environment there, or take the parameter out.",
+        )
+
+
+def _text(parameters: Any, key: str) -> str:
+    return str(parameters[key].string_value) if key in parameters else ""

@@ -1,0 +1,107 @@
+"""Rules for the tensors and the batching of a `config.pbtxt`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runbook_lib.repository.findings import Model
+
+__all__ = ["check_batching", "check_tensors"]
+
+ANY = -1
+
+
+def check_tensors(model: Model) -> None:
+    """Note what Triton refuses in inputs and outputs.
+
+    An ensemble's are left to the ensemble's rules. A model whose code completes its configuration
+    may leave things out.
+    """
+    if model.is_ensemble:
+        return
+    for kind, tensors in (("input", model.config.input), ("output", model.config.output)):
+        for tensor in tensors:
+            _check_tensor(model, kind, tensor)
+
+
+def _check_tensor(model: Model, kind: str, tensor: Any) -> None:
+    called = f"{kind} {tensor.name}"
+    if not tensor.name:
+        model.error("tensor_name", f"An {kind} has no name.", 'Write name: "…".')
+        return
+    if tensor.data_type == 0:
+        model.error(
+            "data_type",
+            f"The {called} has no data_type.",
+            "Write data_type: TYPE_STRING for text, TYPE_INT32 for token ids, …",
+        )
+    if not tensor.dims:
+        model.error("dims", f"The {called} has no dims.", "Write dims: [ 1 ], or [ -1 ] for any.")
+    elif any(size < 1 and size != ANY for size in tensor.dims):
+        model.error(
+            "dims",
+            f"The {called} has dims {_shown(tensor.dims)}.",
+            "A dimension is 1 or more, or -1 for any size.",
+        )
+    elif tensor.HasField("reshape"):
+        _check_reshape(model, called, tensor)
+    if tensor.is_shape_tensor and model.config.platform != "tensorrt_plan":
+        model.error(
+            "shape_tensor", f"The {called} is a shape tensor.", "Only TensorRT plans have them."
+        )
+    if kind == "input" and tensor.format and len(tensor.dims) != 3:
+        model.error(
+            "dims", f"The {called} is an image without 3 dims.", "Write three, or no format."
+        )
+
+
+def _check_reshape(model: Model, called: str, tensor: Any) -> None:
+    dims, shape = list(tensor.dims), list(tensor.reshape.shape)
+    if not shape:
+        allowed = model.config.max_batch_size > 0 and dims and _pieces(dims) == [1]
+    else:
+        allowed = all(size >= 1 or size == ANY for size in shape) and _pieces(dims) == _pieces(
+            shape
+        )
+    if not allowed:
+        model.error(
+            "reshape",
+            f"The {called} can't be reshaped from {_shown(dims)} to {_shown(shape)}.",
+            "Both need the same number of elements; an empty shape needs batches.",
+        )
+
+
+def _pieces(sizes: list[int]) -> list[int]:
+    """The element counts between the dimensions of any size."""
+    counts = [1]
+    for size in sizes:
+        if size == ANY:
+            counts.append(1)
+        else:
+            counts[-1] *= size
+    return counts
+
+
+def _shown(sizes: Any) -> str:
+    return f"[ {', '.join(map(str, sizes))} ]"
+
+
+def check_batching(model: Model) -> None:
+    """Note what Triton refuses in max_batch_size and its schedulers."""
+    config, largest = model.config, model.config.max_batch_size
+    if largest < 0:
+        model.error("max_batch_size", f"max_batch_size is {largest}.", "Write 0 for no batches.")
+    sizes = list(config.dynamic_batching.preferred_batch_size)
+    sizes += list(config.sequence_batching.oldest.preferred_batch_size)
+    if wrong := [size for size in sizes if not 0 < size <= largest]:
+        model.error(
+            "preferred_batch_size",
+            f"preferred_batch_size {wrong[0]} is not between 1 and max_batch_size, {largest}.",
+            "Take it out: Triton then prefers the largest batch.",
+        )
+    if config.response_cache.enable and config.model_transaction_policy.decoupled:
+        model.error(
+            "response_cache",
+            "A decoupled model can't have a response cache.",
+            "Take response_cache out.",
+        )
