@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from datetime import UTC
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -114,7 +115,10 @@ class Plan(Artifact):
             ("limits", str(self.limits)),
             (
                 "memory",
-                _lines(f"{one.name}: {_size(one.bytes)} ({one.note})" for one in self.memory),
+                _lines(
+                    f"{one.name}: {_size(one.bytes)}{f' ({one.note})' if one.note else ''}"
+                    for one in self.memory
+                ),
             ),
             ("KV cache", f"{self.kv_bytes_per_token:,} bytes per token"),
             ("would take", _lines(str(one) for one in self.estimates)),
@@ -144,11 +148,12 @@ class Engine(Artifact):
     def facts(self) -> list[tuple[str, str]]:
         """What it is, where it belongs, and what it took."""
         how = "kept, its receipt holds" if self.reused else "built now"
+        ended = self.built_at.astimezone(UTC)
         return [
             ("engine", f"{self.engine_digest[:19]}, {_size(self.size_bytes)}, {how}"),
             ("belongs to", str(self.identity)),
             ("limits", str(self.identity.limits)),
-            ("build", f"{self.build_seconds:.1f} s, ended {self.built_at:%Y-%m-%d %H:%M} UTC"),
+            ("build", f"{self.build_seconds:.1f} s, ended {ended:%Y-%m-%d %H:%M} UTC"),
             ("phases", ", ".join(f"{one.name} {one.seconds:.2f} s" for one in self.phases)),
             ("folder", self.path),
         ]
@@ -386,18 +391,10 @@ def _lines(texts: Iterable[str]) -> str:
 def _size(count: int) -> str:
     for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= bytes_:
-            return (
-                f"{count / bytes_:.3g} {unit}"
-                if count < 100 * bytes_
-                else f"{count / bytes_:.0f} {unit}"
-            )
+            return f"{count / bytes_:{'.3g' if count < 100 * bytes_ else '.0f'}} {unit}"
     return f"{count} bytes"
 
 
 def _percentiles(figures: dict[str, Interval]) -> str:
-    shown = [
-        f"{name} {one.text('ms', 2)}"
-        for name, one in figures.items()
-        if name in {"p50", "p95", "p99"}
-    ]
-    return "   ".join(shown)
+    shown = {name: one for name, one in figures.items() if name in {"p50", "p95", "p99"}}
+    return " · ".join(f"{name} {one.text('ms', 2)}" for name, one in shown.items())

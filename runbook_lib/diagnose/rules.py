@@ -18,6 +18,7 @@ CONSEQUENCE = re.compile(
     r"depends on '[^']+' which has no loaded version|failed to load all models", re.IGNORECASE
 )
 SHOWN = 3
+ERROR_LEVEL = re.compile(r"E\d{4} ")  # how Triton begins a line of that level
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,18 @@ def _finding(rule: Rule, shown: list[Line]) -> Finding:
 
 
 def _left_over(evidence: Evidence, explained: set[str]) -> tuple[str, ...]:
-    """Models that are not ready for a reason no rule knows, and sources that could not be read."""
+    """What no rule knows: models that are not ready, error lines, and sources that can't be read."""
     unready = [
         f"{line.source}: {line.text}"
         for line in evidence.lines
         if line.source == "repository index"
+        and line.text not in explained
+        and not CONSEQUENCE.search(line.text)
+    ]
+    unready += [
+        f"{line.source}: {line.text}"
+        for line in evidence.lines
+        if ERROR_LEVEL.match(line.text)
         and line.text not in explained
         and not CONSEQUENCE.search(line.text)
     ]

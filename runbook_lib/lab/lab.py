@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import LabError, UsageError
-from runbook_lib.files import locked
+from runbook_lib.files import locked, write_whole
 from runbook_lib.lab import environment
 from runbook_lib.lab.s3 import ObjectStore, start_s3
 from runbook_lib.places import cache_dir
@@ -29,6 +29,7 @@ __all__ = ["DEFAULT", "Lab", "at_hand", "current", "forget_old_labs"]
 DEFAULT = "default"
 NAME_VARIABLE = "RUNBOOK_LAB"
 OWNER_VARIABLE = "RUNBOOK_LAB_OWNER"
+LOG_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,13 @@ class Lab:
         if data:
             shutil.rmtree(self.folder)
         return [one.name for one in running]
+
+    def save_logs(self, folder: Path) -> None:
+        """Copy what its servers said into a folder, the last megabytes of each."""
+        for log in sorted(self.folder.glob("*.log")):
+            with log.open("rb") as said:
+                said.seek(max(0, log.stat().st_size - LOG_BYTES))
+                write_whole(folder / log.name, said.read())
 
     def status(self) -> dict[str, Any]:
         """What lives, since which owner, and where it answers; no keys."""

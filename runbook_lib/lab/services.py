@@ -32,7 +32,7 @@ __all__ = [
     "undeploy",
 ]
 
-SMOKE_QUESTIONS = 8
+SMOKE_EVERY = 9  # of the held-out questions: all of them are asked by page 05
 # What the served model writes when it has loaded its engine.
 LOADED = re.compile(r"engine sha256 ([0-9a-f]{64}) loaded (as built|after compiling)")
 
@@ -180,7 +180,7 @@ def smoke_test(url: str, repository: ModelRepository, profile: DeploymentProfile
         ServiceError: no answer, one without a token count, or too many wrong ones.
     """
     tokenizer = Tokenizer.from_file(str(weights_folder(profile) / "tokenizer.json"))
-    asked = load_questions()[:SMOKE_QUESTIONS]
+    asked = load_questions()[::SMOKE_EVERY]
     answers = tuple(_ask(url, repository.entry_model, profile, tokenizer, one) for one in asked)
     smoke = Smoke(answers)
     if profile.weights == EMBEDDED and 2 * smoke.right < len(answers):

@@ -111,9 +111,12 @@ def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
     course = _Course(run, order, on_event)
     try:
         on_event("lab", "")
-        with interruptible(), at_hand(_lab_name(run), lambda line: on_event("line", line)):
-            for page, values in chosen:
-                course.go_on(page, values)
+        with interruptible(), at_hand(_lab_name(run), lambda line: on_event("line", line)) as lab:
+            try:
+                for page, values in chosen:
+                    course.go_on(page, values)
+            finally:
+                lab.save_logs(run.logs)
     except BaseException as error:
         reason = error.what if isinstance(error, RunbookError) else type(error).__name__
         for page, _ in chosen[len(course.results) :]:

@@ -131,10 +131,14 @@ class OpenPage:
         return table(["", ""], rows)
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        shown = [
-            (name, str(value), "parameter") for name, value in self.values.items() if name != "run"
+        """Each value in force with its origin; the page's own parameters first."""
+        defaults = {one.name: one.default for one in self.page.parameters}
+        own = [
+            (name, str(value), "default" if value == defaults[name] else "parameter")
+            for name, value in self.values.items()
+            if name != "run"
         ]
-        return [("run", self.run.id, ""), *shown, *self.effective.table()]
+        return [("run", self.run.id, ""), *own, *self.effective.table()]
 
     def __str__(self) -> str:
         return "\n".join(
@@ -145,14 +149,13 @@ class OpenPage:
         printer.text(str(self))
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            "<tr>"
-            + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)
-            + "</tr>"
-            for row in self._rows()
+        """What somebody chose, open; what is as it comes, folded."""
+        chosen = [row for row in self._rows() if row[2] != "default"]
+        rest = [row for row in self._rows() if row[2] == "default"]
+        return (
+            f"{self._made_in()}{_value_table(chosen)}"
+            f"<details><summary>{len(rest)} values are defaults</summary>{_value_table(rest)}</details>"
         )
-        head = "<tr><th>value</th><th>in force</th><th>where it came from</th></tr>"
-        return f"{self._made_in()}<table>{head}{cells}</table>"
 
     def _made_in(self) -> str:
         if self.values["target"] != "lab":
@@ -161,6 +164,18 @@ class OpenPage:
             "<p><b>Made in the lab</b>: real Triton, S3, tensors and tokens; "
             "the engine is compiled for this CPU by OpenVINO, not by TensorRT-LLM for a GPU.</p>"
         )
+
+
+def _value_table(rows: Sequence[tuple[str, str, str]]) -> str:
+    left = "style='text-align:left'"
+    cells = "".join(
+        "<tr>" + "".join(f"<td {left}>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    heads = "".join(
+        f"<th {left}>{head}</th>" for head in ("value", "in force", "where it came from")
+    )
+    return f"<table><tr>{heads}</tr>{cells}</table>"
 
 
 def open_page(name: str, **values: Any) -> OpenPage:

@@ -18,7 +18,7 @@ BADGES = {
 }
 """Ground and ink of a verdict; the word itself stays, for where styles are stripped."""
 COLUMN = 60
-CELL = "padding:3px 10px;vertical-align:top;overflow-wrap:anywhere;"
+CELL = "padding:3px 10px;vertical-align:top;overflow-wrap:break-word;"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def _html_cell(cell: object) -> str:
     text = html.escape(_text(cell)).replace("\n", "<br>")
     if isinstance(cell, str) and cell in BADGES:
         ground, ink = BADGES[cell]
-        text = f"<span style='background-color:{ground};color:{ink};padding:1px 8px;font-weight:bold'>{text}</span>"
+        look = f"background-color:{ground};color:{ink};padding:1px 8px;font-weight:bold"
+        text = f"<span style='{look};white-space:nowrap'>{text}</span>"
     return f"<td style='{CELL}text-align:{'right' if _is_number(cell) else 'left'}'>{text}</td>"
 
 
