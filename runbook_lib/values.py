@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 Track = Literal["engine", "llmapi", "lab"]
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def utc_now() -> datetime:
@@ -163,7 +165,9 @@ class Shown(Value):
 
 
 def _numbered(text: str) -> list[tuple[bool, str]]:
-    return [(number == 0, line) for number, line in enumerate(text.splitlines() or [""])]
+    """The lines of a text; what a model or a server said must not steer the terminal."""
+    lines = [CONTROL.sub("\N{REPLACEMENT CHARACTER}", line) for line in text.splitlines()]
+    return [(number == 0, line) for number, line in enumerate(lines or [""])]
 
 
 class Artifact(Shown):
@@ -204,12 +208,18 @@ class Artifact(Shown):
                 fix=f"Run the page that makes the {cls.kind} first; `runbook list` names it.",
                 page=cls.made_by,
             ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
+        except (OSError, ValidationError) as error:
             raise RecordError(
                 f"{path} is not a {cls.kind} that this version can read.",
-                why=f"{where}: {first['msg']}",
+                why=_first_problem(error),
                 fix="Run the page that makes it again.",
                 page=cls.made_by,
             ) from error
+
+
+def _first_problem(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{where}: {first['msg']}"
