@@ -15,6 +15,7 @@ from runbook_lib.files import list_files, write_whole
 __all__ = ["MANIFEST", "Problem", "verify_folder", "write_manifest"]
 
 MANIFEST: Final = "digests.json"
+LINK: Final = "(there is a symbolic link)"
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,26 @@ def verify_folder(folder: Path) -> list[Problem]:
         RecordError: there are no digests, or they can't be read.
     """
     told = _read(folder / MANIFEST)
-    found = {one.path: one for one in _listed(folder)}
-    missing = [Problem(path, "missing") for path in told.keys() - found.keys()]
+    linked = set(_links(folder))
+    try:
+        found = {one.path: one for one in _listed(folder)}
+    except OSError as error:
+        raise RecordError(
+            f"The record {folder.name} can't be read.",
+            why=f"{error.strerror}: {error.filename}",
+            fix="Mend the folder's permissions, or get the record from where it was first kept.",
+        ) from None
+    missing = [
+        Problem(path, "missing", LINK if path in linked else "")
+        for path in told.keys() - found.keys()
+    ]
     changed = [
         Problem(path, "changed", _difference(told[path], found[path]))
         for path in told.keys() & found.keys()
         if told[path] != {"sha256": found[path].sha256, "size": found[path].size}
     ]
     added = [Problem(path, "added") for path in found.keys() - told.keys()]
-    links = [
-        Problem(path, "added", "(a symbolic link)") for path in _links(folder) if path not in told
-    ]
+    links = [Problem(path, "added", LINK) for path in linked - told.keys()]
     return sorted([*missing, *changed, *added, *links], key=lambda one: one.path)
 
 

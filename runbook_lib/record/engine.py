@@ -31,6 +31,7 @@ class RunbookEngine:
         *,
         record: Path | None = None,
         input_path: Any = None,
+        kernel_cwd: Path | None = None,
         cell_timeout: float | None = None,
         execution_timeout: float | None = None,
         total_timeout: float | None = None,
@@ -45,12 +46,16 @@ class RunbookEngine:
     ) -> Any:
         """Run a prepared notebook, saving it after each cell.
 
+        An error ends the page and makes it red, in a cell tagged `raises-exception` too, and
+        whatever `allow_errors` says: a page that shall show an error catches it.
+
         Args:
             nb: the notebook, parameters injected.
             kernel_name: the kernel to start.
             output_path: where papermill saves the notebook; None when it does so itself at the end.
             record: where to save it instead; papermill then never writes over it.
             input_path: where the notebook came from; only its name is kept.
+            kernel_cwd: the kernel's working directory, else this process's own.
             cell_timeout: seconds a cell may take unless its metadata says
                 `{"runbook": {"timeout": seconds}}`; else papermill's `--execution-timeout`, else 600.
             execution_timeout: papermill's name for it.
@@ -93,7 +98,7 @@ class RunbookEngine:
             stderr_file=stderr_file,
         )
         with interruptible():
-            _run(client, keeper)
+            _run(client, keeper, {} if kernel_cwd is None else {"cwd": str(kernel_cwd)})
         return keeper.result()
 
     @classmethod
@@ -111,9 +116,9 @@ class RunbookEngine:
         return str(nb_language(nb, language))
 
 
-def _run(client: Any, keeper: Any) -> None:
+def _run(client: Any, keeper: Any, start: dict[str, str]) -> None:
     try:
-        client.execute()
+        client.execute(**start)
     except Interrupted as error:
         keeper.page_ended("interrupted", str(error))
         with suppress(RunbookError):

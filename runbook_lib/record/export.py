@@ -13,6 +13,7 @@ import gzip
 import html as markup
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,8 @@ _STYLE: Final = """
 body{font:16px/1.55 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
 pre,code{font:13px/1.45 ui-monospace,monospace}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}
-.jp-InputArea-editor,.input_area{background:var(--soft);border:1px solid var(--line);border-radius:6px;padding:.2rem .7rem}
+.jp-InputArea-editor,.input_area{background:var(--soft);border:1px solid var(--line)}
+.jp-InputArea-editor,.input_area{border-radius:6px;padding:.2rem .7rem}
 .jp-InputPrompt,.jp-OutputPrompt,.prompt,.anchor-link{display:none}
 .output_error,[data-mime-type="application/vnd.jupyter.stderr"]{border-left:4px solid var(--red);padding-left:.7rem}
 table{border-collapse:collapse}td,th{border-bottom:1px solid var(--line);padding:.25rem .6rem;text-align:right}
@@ -39,6 +41,13 @@ img{max-width:100%;height:auto}.figure{overflow-x:auto}
 .verdict{border:1px solid var(--line);border-left:6px solid #1a7f37;padding:.4rem .8rem;border-radius:4px}
 .verdict.red{border-left-color:var(--red)}
 """
+
+# What a browser may load for the page: what stands in it, and the script beside it.
+_POLICY: Final = (
+    "default-src 'none'; img-src data: blob:; media-src data:; font-src data:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline' 'self' file:; base-uri 'none'; "
+    "form-action 'none'"
+)
 
 _DRAW: Final = """
 (async()=>{
@@ -73,10 +82,10 @@ def to_html(ipynb: Path, html: Path) -> None:
         if figures and not (html.parent / PLOTLY_FILE).exists():
             write_whole(html.parent / PLOTLY_FILE, _packed_plotly())
         write_whole(html, text)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # nbconvert raises what it likes at a file that is no notebook
         raise RecordError(
             f"The page {html.name} can't be written.",
-            why=str(error),
+            why=f"{type(error).__name__}: {error}",
             fix="Check that the notebook is whole and that there is space, then run the page again.",
         ) from error
 
@@ -90,6 +99,7 @@ def _page(notebook: dict[str, Any], *, title: str) -> tuple[str, int]:
     scripts = f'<script src="{PLOTLY_FILE}"></script><script>{_DRAW}</script>' if figures else ""
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{markup.escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body>{_verdict(notebook)}<main>{body}</main>{scripts}</body></html>\n"
@@ -103,30 +113,32 @@ def _body(notebook: dict[str, Any]) -> str:
 
     notebook["metadata"].pop("widgets", None)
     exporter = HTMLExporter(template_name="basic", sanitize_html=False)
-    body, _ = exporter.from_notebook_node(nbformat.from_dict(notebook))
+    body, _ = exporter.from_notebook_node(nbformat.reads(json.dumps(notebook), as_version=4))
     return str(body)
 
 
 def _take_figures(notebook: dict[str, Any]) -> dict[str, str]:
     """Put a mark in the place of each plotly output; the figure's HTML by its mark."""
     found: dict[str, str] = {}
+    chance = secrets.token_hex(8)  # no text of the page can hold a mark
     for cell in notebook.get("cells", []):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if PLOTLY in data:
-                mark = f"runbook-figure-{len(found)}-{cell.get('id', 'x')}-end"
-                found[mark] = _figure(data)
+                mark = f"runbook-figure-{chance}-{len(found)}-end"
+                told = output.get("metadata", {}).get("image/png", {}).get("alt", "figure")
+                found[mark] = _figure(data, markup.escape(str(told)))
                 output["data"] = {"text/html": mark}
                 output["metadata"] = {}
     return found
 
 
-def _figure(data: Mapping[str, Any]) -> str:
+def _figure(data: Mapping[str, Any], text: str) -> str:
     picture = data.get("image/png")
-    picture = "".join(picture) if isinstance(picture, list) else picture
+    picture = "".join("".join(picture or "").split())
     still = (
-        f'<img class="still" alt="figure" src="data:image/png;base64,{picture.strip()}">'
-        if picture
+        f'<img class="still" alt="{text}" src="data:image/png;base64,{picture}">'
+        if _BASE64.fullmatch(picture)
         else '<p class="still">This figure has no still picture; it shows with JavaScript on.</p>'
     )
     return f'<div class="figure">{still}<script type="application/json">{_in_script(data[PLOTLY])}</script></div>'
@@ -149,16 +161,21 @@ def _verdict(notebook: Mapping[str, Any]) -> str:
     return f'<p class="{kind}" role="status"><b>{outcome.status}</b>: {markup.escape(outcome.text())}</p>'
 
 
-_REMOTE = re.compile(
-    r"""<script\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^>]*>\s*</script>"""
-    r"""|<link\b[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^>]*>""",
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
+_TAG = re.compile(r"<(?!a\b)[a-z](?:[^<>\"']|\"[^\"]*\"|'[^']*')*>", re.IGNORECASE)
+_FROM_OUTSIDE = re.compile(
+    r"""[\s"'](?:src|srcset|href|xlink:href|poster|data)\s*=\s*(?:"\s*(?:https?:)?//[^"]*"|'\s*(?:https?:)?//[^']*'|(?:https?:)?//[^\s>]*)""",
     re.IGNORECASE,
 )
 
 
 def _offline(body: str) -> str:
-    """Without scripts and style sheets from elsewhere, which an output may ask for."""
-    return _REMOTE.sub("", body)
+    """Without scripts, pictures and styles from elsewhere, which an output may ask for.
+
+    Links to click on stay. The page's policy would refuse to load the others; without them a
+    reader sees that nothing is asked for.
+    """
+    return _TAG.sub(lambda tag: _FROM_OUTSIDE.sub("", tag[0]), body)
 
 
 def _packed_plotly() -> str:

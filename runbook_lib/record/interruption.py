@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 __all__ = ["Interrupted", "interruptible"]
 
-_WATCHED = (signal.SIGINT, signal.SIGTERM)
+PATIENCE: Final = 10.0  # seconds in which a repeated signal does not disturb the saving
+_WATCHED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -19,21 +22,27 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` at the first Ctrl-C or SIGTERM, and let no second one disturb the saving.
+    """Raise `Interrupted` at Ctrl-C, SIGTERM and a closed terminal.
 
-    Signals reach a process's main thread only: in another thread this changes nothing.
+    A second signal within ten seconds is not heard, so that the saving comes to its end; a later
+    one is, in case the saving hangs. A signal that this process was started to ignore (`nohup`)
+    stays ignored. Signals reach a process's main thread only: in another thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _WATCHED}
+    heard = float("-inf")
 
     def end(number: int, _: FrameType | None) -> None:
-        for one in _WATCHED:
-            signal.signal(one, signal.SIG_IGN)
-        raise Interrupted("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
+        nonlocal heard
+        if time.monotonic() - heard < PATIENCE:
+            return
+        heard = time.monotonic()
+        raise Interrupted("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
-    for number in _WATCHED:
+    found = {number: signal.getsignal(number) for number in _WATCHED}
+    before = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
+    for number in before:
         signal.signal(number, end)
     try:
         yield

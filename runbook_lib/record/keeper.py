@@ -122,10 +122,10 @@ class Keeper(NotebookExecutionManager):  # type: ignore[misc]
         kept = nbformat.from_dict(masked(self.nb, self.secrets))
         if outcome.ok:
             return kept
-        if self.destination is None and not self.output_path:
-            _let_papermill_see(kept)
-            return kept
-        raise _red(kept)
+        saved = self.destination is not None or self.output_path
+        if saved or not _papermill_sees(kept):
+            raise _red(kept)
+        return kept  # papermill writes it, and raises
 
     def save(self, **_: Any) -> None:
         """Write the notebook, masked, in one step.
@@ -223,9 +223,18 @@ def _red(nb: Any) -> PapermillExecutionError:
     )
 
 
-def _let_papermill_see(nb: Any) -> None:
-    """Papermill forgives an error named SystemExit with value 0: give it a value that it does not."""
-    for cell in nb.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error" and output.evalue in {"", "0"}:
-                output.evalue = f"{output.evalue} (a cell may not end the page)".strip()
+def _papermill_sees(nb: Any) -> bool:
+    """Whether papermill itself will find this red page red, and so write it and raise.
+
+    It forgives an error named SystemExit with value 0: such an error gets a value that it does not.
+    """
+    errors = [
+        output
+        for cell in nb.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
+    for error in errors:
+        if error.evalue in {"", "0"}:
+            error.evalue = f"{error.evalue} (a cell may not end the page)".strip()
+    return bool(errors) or any(cell.metadata.papermill.exception for cell in nb.cells)

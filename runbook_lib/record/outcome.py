@@ -3,17 +3,20 @@
 A code cell ended well when the kernel answered it (nbclient stamps
 `metadata.execution["shell.execute_reply"]` with the reply and with nothing else) and it left no
 error. Everything else that papermill writes down, its `exception` and `status` too, says
-"completed" after a killed kernel, a timeout and Ctrl-C, and is not read here.
+"completed" after a killed kernel, a timeout and Ctrl-C, and is not read here. An error is red also
+in a cell tagged `raises-exception`: a page that shall show an error catches it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-__all__ = ["SKIP_TAG", "CellOutcome", "Outcome", "Status", "is_to_run", "judge"]
+__all__ = ["SKIP_TAG", "CellOutcome", "Outcome", "Status", "is_to_run", "judge", "judge_file"]
 
 Status = Literal["completed", "failed", "timed_out", "kernel_died", "interrupted", "not_run"]
 SKIP_TAG: Final = "skip-execution"
@@ -74,13 +77,28 @@ def is_to_run(cell: Mapping[str, Any]) -> bool:
     return cell.get("cell_type") == "code" and bool(text.strip()) and SKIP_TAG not in tags
 
 
+def judge_file(path: Path) -> Outcome:
+    """How the notebook in a file ended; a file that is no notebook, or a part of one, is red."""
+    try:
+        return judge(json.loads(path.read_bytes()))
+    except OSError as error:
+        return Outcome("failed", reason=f"{path.name} can't be read: {error.strerror}")
+    except (ValueError, AttributeError, TypeError):
+        return Outcome("failed", reason=f"{path.name} is not a whole notebook")
+
+
 def judge(notebook: Mapping[str, Any]) -> Outcome:
     """How an executed notebook ended, whoever ran it.
 
     What the engine wrote into `metadata.runbook` can make a page red, never green.
     A page without a single cell that had to run is completed.
+
+    Raises:
+        AttributeError, TypeError: it does not have a notebook's form.
     """
-    listed = enumerate(notebook.get("cells", []))
+    if not isinstance(notebook.get("cells"), list):
+        return Outcome("failed", reason="it has no cells: not a notebook of format 4")
+    listed = enumerate(notebook["cells"])
     cells = tuple(_judge_cell(index, cell) for index, cell in listed if is_to_run(cell))
     status, reason = _written(notebook)
     red = [cell for cell in cells if cell.status != "completed"]

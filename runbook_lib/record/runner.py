@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runbook_lib.errors import RecordError
+from runbook_lib.errors import RecordError, RunbookError
 from runbook_lib.record.engine import CELL_TIMEOUT
 from runbook_lib.record.interruption import Interrupted
-from runbook_lib.record.outcome import Outcome, judge
+from runbook_lib.record.outcome import Outcome, judge_file
 
 if TYPE_CHECKING:
     from runbook_lib.record.keeper import Event
@@ -34,7 +33,7 @@ def run_notebook(
         source: the notebook to run; it is not changed.
         dest: the executed notebook, saved after each cell.
         parameters: values for its `parameters` cell.
-        cwd: the kernel's working directory.
+        cwd: the kernel's working directory; this process stays where it is.
         cell_timeout: seconds a cell may take unless its metadata says otherwise.
         total_timeout: seconds that all its cells together may take.
         on_event: told when a cell begins and when it ends.
@@ -47,7 +46,6 @@ def run_notebook(
         RecordError: the source can't be read, or the result can't be saved.
     """
     import papermill
-    from papermill.exceptions import PapermillException
 
     try:
         papermill.execute_notebook(
@@ -55,7 +53,7 @@ def run_notebook(
             None,
             parameters=dict(parameters),
             engine_name="runbook",
-            cwd=cwd,
+            kernel_cwd=cwd,
             progress_bar=False,
             record=dest.absolute(),
             cell_timeout=cell_timeout,
@@ -64,13 +62,15 @@ def run_notebook(
         )
     except (papermill.PapermillExecutionError, Interrupted):
         pass
-    except (OSError, ValueError, PapermillException) as error:
+    except RunbookError:
+        raise
+    except Exception as error:
         raise RecordError(
             f"The notebook {source.name} can't be run.",
             why=f"{type(error).__name__}: {error}",
             fix="Check that it is a notebook, and that its kernel is installed (jupyter kernelspec list).",
         ) from error
-    return judge(json.loads(dest.read_bytes()))
+    return judge_file(dest)
 
 
 def _literal(path: Path) -> str:

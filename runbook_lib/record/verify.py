@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runbook_lib.record.digests import verify_folder
-from runbook_lib.record.outcome import judge
+from runbook_lib.record.outcome import judge_file
 from runbook_lib.record.run import Run
 
 __all__ = ["Verification", "verify_record"]
@@ -50,15 +49,18 @@ def verify_record(folder: Path) -> Verification:
     run = Run.open(folder)
     problems = [str(one) for one in verify_folder(run.folder)]
     about = run.about()
-    for page, told in about.get("pages", {}).items():
-        path = run.folder / f"{page}.ipynb"
-        if told["status"] in {"completed", "held"} and not _is_green(path):
-            problems.append(f"{page} is told as {told['status']}, its notebook is not green")
+    problems += _untrue(run, about.get("pages", {}))
     return Verification(run.id, tuple(problems), str(about.get("status")))
 
 
-def _is_green(path: Path) -> bool:
-    try:
-        return judge(json.loads(path.read_bytes())).ok
-    except (OSError, ValueError):
-        return False
+def _untrue(run: Run, pages: Any) -> list[str]:
+    """Each page that is told as green while its notebook is not."""
+    if not isinstance(pages, dict) or not all(isinstance(told, dict) for told in pages.values()):
+        return ["run.json tells nothing readable about its pages"]
+    told = {page: known.get("status") for page, known in pages.items()}
+    return [
+        f"{page} is told as {status}, its notebook is not green: {outcome.text()}"
+        for page, status in told.items()
+        if status in {"completed", "held"}
+        and not (outcome := judge_file(run.folder / f"{page}.ipynb")).ok
+    ]
