@@ -69,18 +69,30 @@ def check_file(path: Path) -> None:
     """Refuse a file that rows can't be added to, before anything is measured.
 
     Raises:
-        UsageError: it exists with other columns.
+        UsageError: it exists with other columns, or is no text file.
     """
-    if not path.exists() or not path.stat().st_size:
-        return
-    with path.open(encoding="utf-8") as handle:
-        known = handle.readline().rstrip("\n")
+    try:
+        known = _header(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is no CSV file that rows can be added to.",
+            why=str(error),
+            fix="Choose another file with --output.",
+        ) from None
     if known != ",".join(COLUMNS):
         raise UsageError(
             f"{path} has other columns than this version writes.",
             why=f"Its header is: {known[:120]}",
             fix="Choose another file with --output.",
         )
+
+
+def _header(path: Path) -> str:
+    """The first line of a file; that of a new or empty one is what this version writes."""
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return ",".join(COLUMNS)
+    with path.open(encoding="utf-8") as handle:
+        return handle.readline().rstrip("\n")
 
 
 def append_rows(path: Path, rows: Sequence[TradeOffRow]) -> None:
@@ -91,10 +103,12 @@ def append_rows(path: Path, rows: Sequence[TradeOffRow]) -> None:
     """
     check_file(path)
     header, _, body = as_csv(rows).partition("\n")
-    new = not path.exists() or not path.stat().st_size
+    before = path.read_bytes() if path.exists() else b""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="") as handle:
-        handle.write(f"{header}\n{body}" if new else body)
+        # An editor may have left the last line open: the first new row must not run into it.
+        start = "" if before.endswith(b"\n") else "\n" if before else f"{header}\n"
+        handle.write(start + body)
 
 
 def _cells(row: TradeOffRow) -> dict[str, Any]:

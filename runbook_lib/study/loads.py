@@ -51,7 +51,7 @@ def poisson(
     load = LoadSettings(
         arrival="poisson",
         requests=values["requests"],
-        rate=round(rate, 3),
+        rate=float(f"{rate:.4g}"),  # not `round`: the rate of a slow service would become 0
         max_tokens=values["max_tokens"],
         warmup=values["concurrency"],
         seed=values["seed"],
@@ -100,8 +100,11 @@ def bench_url(
     texts = list(profile.prompts) or prompts(profile.seed)
     run = run_load(url, model, load, texts, on_progress=_teller(on_progress))
     if output is None:
-        return measure(run)
+        return measure(run, load_profile=profile.profile)
     found = measured(run, output)
+    # The requests lie beside results.json, in no record's `data`.
+    named = {"load_profile": profile.profile, "data": Path(found.data).name}
+    found = found.model_copy(update=named)
     write_results_json(found, output / "results.json")
     return found
 

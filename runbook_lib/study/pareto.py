@@ -9,6 +9,8 @@ from runbook_lib.artifacts import Interval, TradeOffRow
 __all__ = ["OBJECTIVES", "choose", "mark_front"]
 
 OBJECTIVES = ("build time, lower", "p95 latency, lower", "tokens/s, higher")
+Point = tuple[float, float, float]
+"""The three objectives of a row, each the better the lower."""
 
 
 def mark_front(rows: Sequence[TradeOffRow]) -> tuple[TradeOffRow, ...]:
@@ -17,16 +19,19 @@ def mark_front(rows: Sequence[TradeOffRow]) -> tuple[TradeOffRow, ...]:
     A row is on the front when no other is at least as good in all three and better in one.
     Rows that failed or lack a figure are never on it.
     """
-    points = {row.label: point for row in rows if (point := _point(row)) is not None}
-    front = {
-        label
-        for label, mine in points.items()
-        if not any(_dominates(other, mine) for name, other in points.items() if name != label)
-    }
-    return tuple(row.model_copy(update={"pareto": row.label in front}) for row in rows)
+    points = [_point(row) for row in rows]
+    known = [point for point in points if point is not None]
+    return tuple(
+        row.model_copy(update={"pareto": mine is not None and _on_front(mine, known)})
+        for row, mine in zip(rows, points, strict=True)
+    )
 
 
-def _point(row: TradeOffRow) -> tuple[float, float, float] | None:
+def _on_front(mine: Point, points: Sequence[Point]) -> bool:
+    return not any(_dominates(other, mine) for other in points)
+
+
+def _point(row: TradeOffRow) -> Point | None:
     p95, rate = row.p95_total_ms, row.tokens_per_second
     if row.status != "measured" or row.build_time_s is None or p95 is None or rate is None:
         return None
@@ -35,7 +40,7 @@ def _point(row: TradeOffRow) -> tuple[float, float, float] | None:
     return (row.build_time_s, p95.value, -rate.value)
 
 
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _dominates(one: Point, other: Point) -> bool:
     pairs = list(zip(one, other, strict=True))
     return all(mine <= theirs for mine, theirs in pairs) and any(
         mine < theirs for mine, theirs in pairs

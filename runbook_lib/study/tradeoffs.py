@@ -6,7 +6,6 @@ same as before is not measured again, and its row says when it was.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,8 +49,9 @@ def cells_of(profile: DeploymentProfile) -> list[Cell]:
         ProfileError: a cell's changes make no valid profile, or two have one label.
     """
     cells = [Cell("profile", profile)]
+    own = profile.model_dump(exclude={"tradeoffs"})  # one cell's changes need not suit another's
     for one in profile.tradeoffs:
-        changed = profile.model_dump() | one.changes()
+        changed = own | one.changes()
         cells.append(Cell(one.label, DeploymentProfile.model_validate(changed)))
     labels = [cell.label for cell in cells]
     if len(set(labels)) < len(labels):
@@ -208,7 +208,7 @@ def _receipt(cell: Cell, load: LoadSettings) -> Path:
 
 def _held(cell: Cell, load: LoadSettings) -> TradeOffRow | None:
     try:
-        known = json.loads(_receipt(cell, load).read_bytes())
+        known = TradeOffRow.model_validate_json(_receipt(cell, load).read_bytes())
     except (OSError, ValueError):
         return None
-    return TradeOffRow.model_validate(known | {"reused": True})
+    return known.model_copy(update={"reused": True})
