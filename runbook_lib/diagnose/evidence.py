@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,18 @@ __all__ = ["Evidence", "Line", "collect", "from_text"]
 LOG_BYTES = 2_000_000
 LINE_LENGTH = 2_000
 SAYS_TROUBLE = re.compile(
-    r"^E\d{4} |\berror\b|fail|unavailable|exception|not healthy|exited|refused", re.IGNORECASE
+    r"^E\d{4} |\[E\]|error\b|fail|unavailable|exception|not healthy|exited|refused|denied|status: [45]"
+    r"|\bunable|\binvalid|incompatible|incorrect|mismatch|\bunknown enum|exceed|truncated|altered|corrupt|damaged"
+    r"|could ?n[o']t|can ?not|can't|does ?n[o']t|not (found|loaded|match|whole)|missing"
+    r"|\bno (model|module|such)|nosuch|too (large|small|long|many)|engine (needs|was built|supports)"
+    r"|only supported|at least one|\bexpected|must (be|specify)",
+    re.IGNORECASE,
 )
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+# Colours and titles of terminals, and whatever else steers one or turns the direction of text.
+CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,8 @@ def _from_log(log: Path, since: int, sources: dict[str, str]) -> list[Line]:
     try:
         size = log.stat().st_size
         with log.open("rb") as handle:
-            handle.seek(max(since, size - LOG_BYTES))
+            # A log that is shorter than before was begun anew: all of it is news.
+            handle.seek(max(since if since <= size else 0, size - LOG_BYTES))
             text = handle.read().decode("utf-8", "replace")
     except OSError as error:
         sources["log"] = f"not read: {error.strerror}"
@@ -126,7 +136,7 @@ def _text(
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data), timeout=timeout) as answer:
             text: str = answer.read(20_000_000).decode("utf-8", "replace")
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         sources[name] = f"not read: {getattr(error, 'reason', error)}"
         return ""
     sources[name] = "read"

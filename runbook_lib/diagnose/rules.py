@@ -36,8 +36,16 @@ class Rule:
     def shown_by(self, lines: tuple[Line, ...]) -> list[Line]:
         """The lines in which one of the patterns stands."""
         return [
-            line for line in lines if any(pattern.search(line.text) for pattern in self.patterns)
+            line
+            for line in lines
+            if any(pattern.search(_own_words(line.text)) for pattern in self.patterns)
         ]
+
+
+def _own_words(text: str) -> str:
+    """What a line says beyond naming another model's failure: it may repeat that one's cause."""
+    found = CONSEQUENCE.search(text)
+    return text[found.end() :] if found else text
 
 
 @functools.cache
@@ -63,11 +71,11 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     A line goes to the first rule that it shows; a model that failed only because another one did
     is a consequence and no finding. What no rule explains is listed as such, never guessed.
     """
-    own = tuple(line for line in evidence.lines if not CONSEQUENCE.search(line.text))
+    lines = tuple(sorted(evidence.lines, key=lambda line: bool(CONSEQUENCE.search(line.text))))
     findings: list[Finding] = []
     explained: set[str] = set()
     for rule in rules():
-        shown = [line for line in rule.shown_by(own) if line.text not in explained]
+        shown = [line for line in rule.shown_by(lines) if line.text not in explained]
         if shown:
             explained |= {line.text for line in shown}
             findings.append(_finding(rule, shown))
@@ -99,14 +107,7 @@ def _left_over(evidence: Evidence, explained: set[str]) -> tuple[str, ...]:
     unready = [
         f"{line.source}: {line.text}"
         for line in evidence.lines
-        if line.source == "repository index"
-        and line.text not in explained
-        and not CONSEQUENCE.search(line.text)
-    ]
-    unready += [
-        f"{line.source}: {line.text}"
-        for line in evidence.lines
-        if ERROR_LEVEL.match(line.text)
+        if (line.source == "repository index" or ERROR_LEVEL.match(line.text))
         and line.text not in explained
         and not CONSEQUENCE.search(line.text)
     ]
