@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runbook_lib.artifacts import digest_of, utc_now
 from runbook_lib.changes import Change
-from runbook_lib.errors import ApprovalError
+from runbook_lib.errors import ApprovalError, RecordError
 
 __all__ = ["Approval", "ChangePlan", "by_button", "decide", "given_before", "remember"]
 
@@ -109,12 +109,13 @@ def decide(plan: ChangePlan, approve: str, policy: str, before: Sequence[Approva
         return Approval(plan.page, plan.digest, who(), "digest given as a parameter", at)
     if not plan.changes:
         return Approval(plan.page, plan.digest, who(), "nothing changes", at)
-    if given == ["auto"] and policy != "auto":
+    # `auto` may stand beside the digests of other pages of the same run.
+    if policy == "auto" and (not given or "auto" in given):
+        return Approval(plan.page, plan.digest, who(), "policy `approve: auto` of the profile", at)
+    if "auto" in given:
         raise _refused(
             plan, "approve=auto is not allowed: this profile's policy is `approve: ask`."
         )
-    if given in ([], ["auto"]) and policy == "auto":
-        return Approval(plan.page, plan.digest, who(), "policy `approve: auto` of the profile", at)
     if given:
         raise _refused(
             plan,
@@ -146,11 +147,23 @@ def remember(file: Path, approval: Approval) -> None:
 
 
 def given_before(file: Path) -> list[Approval]:
-    """The approvals of a run, oldest first."""
+    """The approvals of a run, oldest first.
+
+    Raises:
+        RecordError: a line is no approval; nobody can say what it was meant to approve.
+    """
     if not file.exists():
         return []
-    return [
-        Approval(**json.loads(line))
-        for line in file.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    ]
+    lines = enumerate(file.read_bytes().splitlines(), 1)
+    return [_approval(file, number, line) for number, line in lines if line.strip()]
+
+
+def _approval(file: Path, number: int, line: bytes) -> Approval:
+    try:
+        return Approval(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise RecordError(
+            f"Line {number} of {file} is no approval.",
+            why=str(error),
+            fix="Start a new run, or take the line out and approve again.",
+        ) from None

@@ -47,7 +47,7 @@ def write_index(run: Run) -> None:
 
 
 def _row(name: str, title: str, known: dict[str, object] | None) -> str:
-    known = known or {"status": "not_run", "seconds": "", "reason": ""}
+    known = {"status": "not_run", "seconds": "", "reason": ""} | (known or {})
     status = html.escape(str(known["status"]))
     link = (
         html.escape(title)
@@ -62,5 +62,5 @@ def _row(name: str, title: str, known: dict[str, object] | None) -> str:
     notebook = "" if status == "not_run" else f"<a href='{name}.ipynb'>notebook</a>"
     return (
         f"<tr><td>{name[:2]} {link}{reason}</td><td class='{status}'>{status}</td>"
-        f"<td>{known['seconds']}</td><td>{notebook}</td></tr>"
+        f"<td>{html.escape(str(known['seconds']))}</td><td>{notebook}</td></tr>"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from types import TracebackType
@@ -12,6 +13,7 @@ __all__ = ["Spinner", "Terminal"]
 
 WIDTH = 24
 FULL, EMPTY = "█", "·"
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]")
 
 
 def _live(stream: TextIO) -> bool:
@@ -31,7 +33,15 @@ class _Line:
         if self.live and (force or now - self.drawn > 0.1):
             self.drawn = now
             columns = shutil.get_terminal_size().columns
-            self.stream.write(f"\r\x1b[2K{text[: columns - 1]}")
+            # One line, whatever a builder or a server says: a line end or a colour would break it.
+            shown = CONTROL.sub(" ", text)[: columns - 1]
+            self.stream.write(f"\r\x1b[2K{shown}")
+            self.stream.flush()
+
+    def clear(self) -> None:
+        """Take away what was drawn last, so that an error begins on a line of its own."""
+        if self.live:
+            self.stream.write("\r\x1b[2K")
             self.stream.flush()
 
     def end(self, text: str) -> None:
@@ -104,5 +114,7 @@ class Spinner:
         trace: TracebackType | None,
     ) -> None:
         seconds = time.monotonic() - self.began
-        if kind is None and (self.line.live or seconds > 1):
+        if kind is not None:
+            self.line.clear()
+        elif self.line.live or seconds > 1:
             self.line.end(f"{self.label}: {seconds:.1f} s")

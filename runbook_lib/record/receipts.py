@@ -28,10 +28,15 @@ def page_key(source: Path, page: Page, values: dict[str, Any], run: Run) -> str:
 
 
 def _artifact_digest(run: Run, name: str) -> str:
+    """Of what it says, not of when it was made; empty where it isn't there."""
     path = run.artifacts / f"{name}.json"
     if not path.exists():
         return ""
-    known = json.loads(path.read_bytes())
+    text = path.read_bytes()
+    try:
+        known = dict(json.loads(text))
+    except (ValueError, TypeError):
+        return hashlib.sha256(text).hexdigest()  # damaged, and so another one than before
     known.pop("created", None)
     return digest_of(known)
 
@@ -39,10 +44,12 @@ def _artifact_digest(run: Run, name: str) -> str:
 def receipt_holds(run: Run, page: Page, key: str) -> bool:
     """Whether a page ran before with these inputs, and what it made is still as it was."""
     path = run.folder / "receipts" / f"{page.name}.json"
-    if not path.exists():
+    try:
+        receipt = json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return False
-    receipt = json.loads(path.read_bytes())
-    if receipt != {"key": key, "made": _artifact_digest(run, page.makes)}:
+    made = _artifact_digest(run, page.makes)
+    if not made or receipt != {"key": key, "made": made}:
         return False
     return page.name != "03_deploy" or _still_served(run)
 

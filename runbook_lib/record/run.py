@@ -6,6 +6,8 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,12 @@ from runbook_lib.files import write_whole
 __all__ = ["Run"]
 
 ABOUT = "run.json"
+SECOND = len("20260301T120000Z")
+
+
+def _now() -> str:
+    """The present time to the microsecond, so that runs started together keep their order."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True)
@@ -31,14 +39,14 @@ class Run:
         Raises:
             RecordError: the folder can't be made (no permission, no space).
         """
-        slug = re.sub(r"[^a-z0-9.]+", "-", profile.lower().removesuffix(".yaml")).strip("-.")[-40:]
+        slug = re.sub(r"[^a-z0-9.]+", "-", profile.lower().removesuffix(".yaml"))[-40:].strip("-.")
         folder = outputs / f"{utc_now():%Y%m%dT%H%M%SZ}-{slug}-{secrets.token_hex(3)}"
         run = cls(folder)
         try:
             folder.mkdir(parents=True)
             write_whole(
                 folder / ABOUT,
-                json.dumps({"profile": profile, "started": utc_now().isoformat()}, indent=2),
+                json.dumps({"profile": profile, "started": _now()}, indent=2),
             )
         except OSError as error:
             raise RecordError(
@@ -66,10 +74,15 @@ class Run:
     @classmethod
     def newest(cls, outputs: Path, profile: str) -> Run | None:
         """The newest run of a profile below `outputs`, if there is one."""
-        found = sorted((path.parent for path in outputs.glob(f"*/{ABOUT}")), reverse=True)
-        return next(
-            (cls(folder) for folder in found if cls(folder).about().get("profile") == profile), None
+        found = sorted(
+            (path.parent.absolute() for path in outputs.glob(f"*/{ABOUT}")), reverse=True
         )
+        # Among runs of one second the names are in no order, so those are told apart by their start.
+        for _, together in groupby(found, key=lambda folder: folder.name[:SECOND]):
+            fitting = [run for run in map(cls, together) if run.about().get("profile") == profile]
+            if fitting:
+                return max(fitting, key=lambda run: str(run.about().get("started")))
+        return None
 
     @property
     def id(self) -> str:

@@ -64,14 +64,19 @@ def _engine(folder: Path) -> str:
 
 def _service(folder: Path) -> str:
     service = Service.read(folder)
-    return f"{service.url}  {len(service.replicas)} replicas, nothing rebuilt ({service.target}; ends with the run)"
+    how = {one.rebuilt for one in service.replicas}
+    engine = "nothing rebuilt" if how == {False} else "not known whether rebuilt"
+    if True in how:
+        engine = "the engine was compiled again"
+    return f"{service.url}  {len(service.replicas)} replicas, {engine} ({service.target}; ends with the run)"
 
 
 def _latency(name: str) -> Callable[[Path], str]:
     def read(folder: Path) -> str:
         found = Measurement.read(folder)
         figures: dict[str, Any] = getattr(found, name)
-        return f"p50 {figures['p50'].text('ms', 2)}   p95 {figures['p95'].text('ms', 2)}   n = {found.requests}"
+        p50, p95 = (figures[share].text("ms", 2) for share in ("p50", "p95"))
+        return f"p50 {p50}   p95 {p95}   n = {found.requests - found.failed}"
 
     return read
 
