@@ -18,8 +18,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,21 +110,24 @@ def _kept(folder: Path, key: str, identity: Callable[[Path], EngineIdentity]) ->
         return None
     files = list_files(folder, leave_out=[RECEIPT])
     digest = content_digest(files)
-    if receipt.get("inputs") != key or receipt.get("digest") != digest:
+    try:
+        if (receipt["inputs"], receipt["digest"]) != (key, digest):
+            return None
+        return Engine(
+            path=str(folder),
+            identity=identity(folder),
+            files=files,
+            engine_digest=digest,
+            size_bytes=sum(file.size for file in files),
+            build_seconds=receipt["seconds"],
+            phases=tuple(Phase(**phase) for phase in receipt["phases"]),
+            commands=tuple(tuple(argv) for argv in receipt["commands"]),
+            inputs_digest=key,
+            built_at=datetime.fromisoformat(receipt["built_at"]),
+            reused=True,
+        )
+    except (KeyError, TypeError, ValueError):  # no digest covers the receipt itself
         return None
-    return Engine(
-        path=str(folder),
-        identity=identity(folder),
-        files=files,
-        engine_digest=digest,
-        size_bytes=sum(file.size for file in files),
-        build_seconds=receipt["seconds"],
-        phases=tuple(Phase(**phase) for phase in receipt["phases"]),
-        commands=tuple(tuple(argv) for argv in receipt["commands"]),
-        inputs_digest=key,
-        built_at=datetime.fromisoformat(receipt["built_at"]),
-        reused=True,
-    )
 
 
 def _build(
@@ -138,6 +141,9 @@ def _build(
 ) -> None:
     began, phases = time.monotonic(), list[Phase]()
     log.parent.mkdir(parents=True, exist_ok=True)
+    # What a killed build of this key left, which the lock now says is nobody's.
+    for left in folder.parent.glob(f".{folder.name}.*/"):
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         work = Path(name)
         steps = commands(work)
@@ -171,10 +177,7 @@ def _run(step: Command, log: Path, on_line: Callable[[str], None], timeout: floa
     began = time.monotonic()
     with log.open("a", encoding="utf-8") as record:
         record.write(f"$ {shlex.join(step.argv)}\n")
-        process = _start(step)
-        timer = threading.Timer(max(timeout, 0.0), _kill, [process])
-        timer.start()
-        try:
+        with _start(step) as process, _ended_after(timeout, process) as timed_out:
             assert process.stdout is not None
             for raw in process.stdout:
                 line = raw.rstrip("\n")
@@ -184,11 +187,7 @@ def _run(step: Command, log: Path, on_line: Callable[[str], None], timeout: floa
                     phases.append(Phase(name=found["name"], seconds=float(found["seconds"])))
                 on_line(line)
             code = process.wait()
-        finally:
-            timed_out = not timer.is_alive()
-            timer.cancel()
-            _kill(process)
-    if timed_out and code != 0:
+    if timed_out.is_set() and code != 0:
         raise BuildError(
             f"The build step {step.step} took longer than the {timeout:.0f} s left for it.",
             why=_last(said),
@@ -233,12 +232,32 @@ def _die_with_parent() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+@contextmanager
+def _ended_after(timeout: float, process: subprocess.Popen[str]) -> Iterator[threading.Event]:
+    """End a command when its time is over, and in any case at the end; the event says which."""
+    timed_out = threading.Event()
+
+    def end() -> None:
+        timed_out.set()
+        _kill(process)
+
+    timer = threading.Timer(max(timeout, 0.0), end)
+    timer.start()
+    try:
+        yield timed_out
+    finally:
+        timer.cancel()
+        _kill(process)
+
+
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End the command and everything it started; nothing when it has ended."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """End the command and everything it started.
+
+    Its group outlives it while one of its own children runs, and such a child holds the pipe open.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _ending(code: int) -> str:
