@@ -9,6 +9,7 @@ JavaScript off, in an old browser, or where a page was copied away without that 
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import html as markup
 import json
@@ -178,6 +179,7 @@ def _offline(body: str) -> str:
     return _TAG.sub(lambda tag: _FROM_OUTSIDE.sub("", tag[0]), body)
 
 
+@functools.cache
 def _packed_plotly() -> str:
     """plotly.js of the installed package, packed into a script: the same bytes at each call."""
     from plotly.offline import get_plotlyjs

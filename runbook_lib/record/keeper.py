@@ -119,13 +119,17 @@ class Keeper(NotebookExecutionManager):  # type: ignore[misc]
             PapermillExecutionError: the page is red and saved.
         """
         outcome = judge(self.nb)
-        kept = nbformat.from_dict(masked(self.nb, self.secrets))
+        kept = self.masked()
         if outcome.ok:
             return kept
         saved = self.destination is not None or self.output_path
         if saved or not _papermill_sees(kept):
             raise _red(kept)
         return kept  # papermill writes it, and raises
+
+    def masked(self) -> Any:
+        """The notebook as it may be kept."""
+        return nbformat.from_dict(masked(self.nb, self.secrets)) if self.secrets else self.nb
 
     def save(self, **_: Any) -> None:
         """Write the notebook, masked, in one step.
@@ -134,13 +138,13 @@ class Keeper(NotebookExecutionManager):  # type: ignore[misc]
             RecordError: it can't be written; what was there before is whole.
         """
         self.last_save_time = self.now()
-        kept = masked(self.nb, self.secrets) if self.secrets else self.nb
+        kept = self.masked()
         if self.destination is None:
             if self.output_path:
-                write_ipynb(nbformat.from_dict(kept), self.output_path)
+                write_ipynb(kept, self.output_path)
             return
         try:
-            write_whole(self.destination, nbformat.writes(nbformat.from_dict(kept)) + "\n")
+            write_whole(self.destination, nbformat.writes(kept) + "\n")
         except OSError as error:
             raise RecordError(
                 f"The notebook {self.destination.name} can't be saved.",

@@ -58,7 +58,7 @@ def test_parameters_and_the_working_folder_are_papermills_own(tools, tmp_path):
     assert tools.Page(tmp_path / "out.ipynb").text(2) == "7 here\n"
 
 
-@pytest.mark.parametrize("cell", ["1 / 0", "import sys; sys.exit(0)", "import os; os._exit(0)"])
+@pytest.mark.parametrize("cell", ["import sys; sys.exit(0)", "import os; os._exit(0)"])
 def test_a_red_page_that_papermill_saves_once_at_the_end_is_red_too(tools, tmp_path, cell):
     source, page = tools.write(tmp_path / "in.ipynb", cell, "1"), tools.Page(tmp_path / "out.ipynb")
     once = ["--engine", "runbook", "--no-request-save-on-cell-execute", source, page.path]

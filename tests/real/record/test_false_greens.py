@@ -159,14 +159,6 @@ BLOWS = {
         "SIGTERM",
         Stock(-15, None, "running", "pending"),
     ),
-    "a closed terminal": Blow(
-        "papermill",
-        signal.SIGHUP,
-        1,
-        "interrupted",
-        "SIGHUP",
-        Stock(-1, None, "running", "pending"),
-    ),
     "kill -9": Blow(
         "papermill",
         signal.SIGKILL,
