@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import Engine, Measurement, Plan, Service, TradeOff
+from runbook_lib.artifacts import Diagnosis, Engine, Measurement, Plan, Service, TradeOff
 from runbook_lib.errors import RecordError
 from runbook_lib.record.orchestrate import RunReport
 
@@ -110,6 +110,13 @@ def _best(folder: Path) -> str:
     )
 
 
+def _health(folder: Path) -> str:
+    found = Diagnosis.read(folder).findings
+    if not found:
+        return "the service has no finding"
+    return f"{len(found)} findings, first: {found[0].title}"
+
+
 READERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("model", _plan),
     ("engine", _engine),
@@ -118,4 +125,5 @@ READERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("ITL", _latency("itl_ms")),
     ("tokens/s", _rate),
     ("best", _best),
+    ("health", _health),
 )
