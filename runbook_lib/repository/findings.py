@@ -71,13 +71,15 @@ class Model:
         path: the model's folder.
         config: the parsed configuration; None when there is none or it can't be read.
         backend: the backend that Triton chooses; empty for an ensemble, or when it finds none.
-        completes_itself: its code has `auto_complete_config`, so its tensors are known to Triton only.
+        completes_itself: its code adds tensors to the configuration, so only Triton knows them all.
+        decoupled: it gives any number of answers a request, by itself or by a part.
     """
 
     path: Path
     config: Any = None
     backend: str = ""
     completes_itself: bool = False
+    decoupled: bool = False
     findings: list[LintFinding] = field(default_factory=list)
 
     @property

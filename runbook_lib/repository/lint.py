@@ -23,6 +23,7 @@ from runbook_lib.repository.findings import CONFIG, LintFinding, LintResult, Mod
 from runbook_lib.repository.lint_config import check_config
 from runbook_lib.repository.lint_ensemble import check_ensembles
 from runbook_lib.repository.lint_python import check_code
+from runbook_lib.repository.lint_tensors import check_batching, check_tensors
 from runbook_lib.repository.lint_versions import check_versions
 
 __all__ = ["BACKENDS", "LintFinding", "LintResult", "lint"]
@@ -55,10 +56,13 @@ def lint(path: Path, *, backends: str = "cpu") -> LintResult:
         return LintResult(str(path), (_no_folder(path),))
     models = [Model(folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
     for model in models:
-        check_config(model, known, gpu=backends != "cpu")
+        check_config(model, known, on_cpu=backends == "cpu")
         check_versions(model)
         if model.backend == "python":
             check_code(model)
+        if model.config is not None:
+            check_batching(model)
+            check_tensors(model)
     check_ensembles(models)
     found = [*_whole(path, models), *(one for model in models for one in model.findings)]
     return LintResult(str(path), tuple(sorted(found, key=lambda one: one.severity != "error")))

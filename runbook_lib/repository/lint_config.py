@@ -8,7 +8,6 @@ from typing import Any
 from runbook_lib.errors import RepositoryError
 from runbook_lib.repository.config import parse_config
 from runbook_lib.repository.findings import CONFIG, Model
-from runbook_lib.repository.lint_tensors import check_batching, check_tensors
 
 __all__ = ["check_config"]
 
@@ -31,21 +30,23 @@ BY_PLATFORM = {
 }
 PLACEHOLDER = re.compile(r"\$\{\w*\}")
 # The Python backend puts the model's path on a shell's command line without quotes.
-UNSAFE_NAME = re.compile(r"[^\w.,:@%+=-]", re.ASCII)
+UNSAFE_NAME = re.compile(r"[\s'\"$&;|<>()`\\]|[^\x00-\x7f]")
+# Python's parser takes any escape in a string, Triton's only C's.
+BAD_ESCAPE = re.compile(r"""\\(?:\\|[^abfnrtvxXuU?'"0-7\\])""")
 
 
-def check_config(model: Model, backends: frozenset[str], *, gpu: bool) -> None:
+def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> None:
     """Read a model's configuration as Triton does and note what it refuses.
 
     Args:
         model: its `config` and `backend` are set here.
         backends: those of the server.
-        gpu: whether the server has one.
+        on_cpu: whether it is the CPU server, whose version and parts are known.
     """
     path = model.path / CONFIG
     misplaced = sorted(model.path.glob(f"*/{CONFIG}"))
     if path.is_dir():
-        model.error("config", f"{CONFIG} is a folder.", "Put the configuration's text there.")
+        model.error("config", f"{CONFIG} is a folder; Triton 2.51 dies of it.", f"rm -r {path}")
         return
     if path.is_file() and not _read(model, path.read_bytes()):
         return
@@ -66,28 +67,36 @@ def check_config(model: Model, backends: frozenset[str], *, gpu: bool) -> None:
     _check_backend(model, backends)
     if model.config is not None:
         _check_name(model)
-        _check_instances(model, gpu=gpu)
+        _check_instances(model, gpu=not on_cpu)
+        if on_cpu:
+            _check_cpu_server(model)
         _check_files(model)
-        check_batching(model)
-        check_tensors(model)
 
 
 def _read(model: Model, data: bytes) -> bool:
     """Parse the text into the model; False when Triton would not."""
     text = data.decode("utf-8", "replace")
+    if found := _bad_escape(text):
+        model.error("config", f"{CONFIG} has a string with {found}.", "Write \\\\ for a backslash.")
+        return False
     try:
         model.config = parse_config(text, where=f"{model.name}/{CONFIG}")
     except RepositoryError as error:
         _explain_syntax(model, text, error.why)
         return False
-    if found := sorted(set(PLACEHOLDER.findall(_without_comments(text)))):
+    if left := sorted(set(PLACEHOLDER.findall(_without_comments(text)))):
         model.warn(
             "placeholder",
-            f"{CONFIG} has placeholders that nobody filled: {', '.join(found)}. Triton takes them "
+            f"{CONFIG} has placeholders that nobody filled: {', '.join(left)}. Triton takes them "
             "as they stand.",
             "Fill the template before it is laid out.",
         )
     return True
+
+
+def _bad_escape(text: str) -> str:
+    found = (one[0] for one in BAD_ESCAPE.finditer(_without_comments(text)))
+    return next((one for one in found if one != r"\\"), "")
 
 
 def _without_comments(text: str) -> str:
@@ -129,8 +138,9 @@ def _backend(model: Model) -> str:
     for file, backend in BY_FILE.items():
         if file == named or (not named and first is not None and (first / file).exists()):
             return backend
-    # `identity` for a model folder that is called `model.identity`.
-    return "" if named else model.name.partition(".")[2]
+    # A folder `any.identity` with a file `model.identity` is served by the backend `identity`.
+    last = model.name.partition(".")[2]
+    return last if first is not None and last and (first / f"model.{last}").exists() else ""
 
 
 def _explain_misplaced(model: Model, version: str) -> None:
@@ -150,10 +160,11 @@ def _read_misplaced(model: Model, data: bytes) -> None:
     """What would be wrong next, once the file stands where it belongs."""
     if model.backend == "python":
         return
+    text = data.decode("utf-8", "replace")
     try:
-        parse_config(data.decode("utf-8", "replace"), where=CONFIG)
+        parse_config(text, where=CONFIG)
     except RepositoryError as error:
-        _explain_syntax(model, data.decode("utf-8", "replace"), error.why)
+        _explain_syntax(model, text, error.why)
 
 
 def _explain_no_model(model: Model) -> None:
@@ -201,7 +212,7 @@ def _check_backend(model: Model, backends: frozenset[str]) -> None:
             f'The backend "{model.backend}" is not in this server, which has: {have}.',
             f'Write backend: "{case}".' if case else "Serve it with an image that has the backend.",
         )
-    elif BY_PLATFORM.get(platform, model.backend) != model.backend:
+    elif model.backend in BY_PLATFORM.values() and BY_PLATFORM.get(platform) != model.backend:
         model.error(
             "backend",
             f'platform "{platform}" does not belong to backend "{model.backend}".',
@@ -219,8 +230,8 @@ def _check_name(model: Model) -> None:
     if model.backend == "python" and UNSAFE_NAME.search(model.name):
         model.error(
             "name",
-            "The folder's name holds a character that a shell would read; with it the Python backend "
-            "waits for ever.",
+            "The folder's name holds a character that the Python backend's shell would read, or that is "
+            "not ASCII: Triton would wait for it for ever, or not find it.",
             "Use letters, digits, dots, hyphens and underscores.",
         )
 
@@ -248,6 +259,27 @@ def _check_instances(model: Model, *, gpu: bool) -> None:
             model.error(
                 "instance_group", "Only TensorRT plans have a profile.", "Take profile out."
             )
+
+
+def _check_cpu_server(model: Model) -> None:
+    """What Triton 2.51 in nvidia-pytriton does not have, and NVIDIA's images may."""
+    config = model.config
+    if config.HasField("model_metrics"):
+        model.error(
+            "config", "Triton 2.51 knows no model_metrics.", "Take it out, or use a newer Triton."
+        )
+    for agent in config.model_repository_agents.agents:
+        model.error(
+            "repository_agent",
+            f"This server has no repository agent {agent.name}.",
+            "Take model_repository_agents out.",
+        )
+    if model.backend == "python" and config.runtime not in {"", "libtriton_python.so"}:
+        model.error(
+            "runtime",
+            f'The runtime "{config.runtime}" is not in this server.',
+            "Take the runtime line out.",
+        )
 
 
 def _check_files(model: Model) -> None:

@@ -11,6 +11,7 @@ from runbook_lib.repository.findings import Model
 __all__ = ["check_ensembles"]
 
 ANY = -1
+NEWEST = -1
 
 
 def check_ensembles(models: list[Model]) -> None:
@@ -192,11 +193,15 @@ def _check_parts(model: Model, named: dict[str, Model]) -> None:
 
 
 def _check_step(model: Model, step: Any, part: Model, wiring: _Wiring) -> None:
-    if step.model_version > 0 and step.model_version not in part.loaded:
-        have = ", ".join(map(str, part.loaded))
+    if step.model_version != NEWEST and step.model_version not in part.loaded:
+        wants = f"version {step.model_version}"
+        unsaid = (
+            " (that is what a step without model_version means)" if not step.model_version else ""
+        )
         model.error(
             "part_version",
-            f"A step wants version {step.model_version} of {part.name}, which loads {have}.",
+            f"A step wants {wants} of {part.name}{unsaid}; "
+            f"{part.name} loads {', '.join(map(str, part.loaded))}.",
             "Write model_version: -1 for the newest.",
         )
     if part.completes_itself:
@@ -267,20 +272,29 @@ def _check_decoupled(model: Model, named: dict[str, Model]) -> None:
     streams = {one.name: 0 for one in model.config.input}
     count = 0
     for step in _in_order(model):
-        given = sorted({streams[name] for name in step.input_map.values()})
+        given = {streams[name] for name in step.input_map.values()}
         if len(given) > 1:
-            model.error(
-                "decoupled",
-                f"The step {step.model_name} joins tensors that come before and after a decoupled "
-                "model, which gives any number of answers a request.",
-                "Pass the tensor through the decoupled model, or take the joined ones from one side.",
-            )
+            _refuse_join(model, f"The step {step.model_name} joins")
             return
-        part = named[step.model_name].config
-        apart = part is not None and part.model_transaction_policy.decoupled
+        part = named[step.model_name]
+        apart = part.decoupled or (
+            part.config is not None and part.config.model_transaction_policy.decoupled
+        )
         count += apart
         for name in step.output_map.values():
-            streams[name] = count if apart else given[0]
+            streams[name] = count if apart else min(given)
+    if len({streams[one.name] for one in model.config.output}) > 1:
+        _refuse_join(model, "The ensemble's outputs join")
+    model.decoupled = count > 0
+
+
+def _refuse_join(model: Model, who: str) -> None:
+    model.error(
+        "decoupled",
+        f"{who} tensors from before and after a decoupled model, or from two of them; such a model "
+        "gives any number of answers a request.",
+        "Pass the tensor through the decoupled model, or take the joined ones from one side.",
+    )
 
 
 def _in_order(model: Model) -> Iterator[Any]:

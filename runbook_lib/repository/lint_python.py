@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,12 +42,21 @@ def _check_version(model: Model, folder: Path, name: str) -> None:
         model.error("model_py", f"{shown} is a folder.", "Put the model's code there.")
         return
     try:
-        tree = ast.parse(path.read_bytes(), filename=shown)
+        tree = _parse(path.read_bytes(), shown)
     except (SyntaxError, ValueError) as error:
         model.error("syntax", f"{shown} is no Python: {error}", f"python -m py_compile {path}")
         return
     _check_imports(model, tree, folder, shown)
     _check_class(model, tree, shown)
+
+
+def _parse(source: bytes, shown: str) -> ast.Module:
+    """The syntax tree of code that Python would compile; nothing of it is run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Some errors, as a `return` outside a function, are found only here.
+        compile(source, shown, "exec", dont_inherit=True)
+        return ast.parse(source, filename=shown)
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -85,11 +95,13 @@ def _check_class(model: Model, tree: ast.Module, shown: str) -> None:
         )
         return
     made = bound[-1]
-    if not isinstance(made, ast.ClassDef):
-        return
-    methods = {one.name: one for one in made.body if isinstance(one, Function)}
-    model.completes_itself = "auto_complete_config" in methods or bool(made.bases)
-    _check_methods(model, made, methods, shown)
+    if isinstance(made, ast.Assign) and isinstance(made.value, ast.Constant):
+        model.error("model_class", f"{CLASS} in {shown} is no class.", "Write a class.")
+    if isinstance(made, ast.ClassDef):
+        methods = {one.name: one for one in made.body if isinstance(one, Function)}
+        _check_methods(model, made, methods, shown)
+        if (completes := methods.get("auto_complete_config")) is not None:
+            _check_completion(model, completes, shown)
 
 
 def _check_methods(
@@ -114,8 +126,27 @@ def _check_methods(
         )
 
 
+def _check_completion(model: Model, method: Function, shown: str) -> None:
+    """Triton calls `auto_complete_config` on the class, before there is an object."""
+    calls = {one.attr for one in ast.walk(method) if isinstance(one, ast.Attribute)}
+    model.completes_itself = bool(calls & {"add_input", "add_output", "set_max_batch_size"})
+    returns = any(isinstance(one, ast.Return) and one.value for one in ast.walk(method))
+    if not method.decorator_list and not _takes(method, 0):
+        model.error(
+            "method",
+            f"auto_complete_config in {shown} does not fit: Triton calls it on the class.",
+            "Write @staticmethod above def auto_complete_config(config).",
+        )
+    elif not returns:
+        model.error(
+            "method",
+            f"auto_complete_config in {shown} returns nothing.",
+            "End it with: return config",
+        )
+
+
 def _takes(function: Function, given: int) -> bool:
-    """Whether a method can be called with so many positional arguments after self."""
+    """Whether a method can be called with so many positional arguments after its first."""
     if function.decorator_list:
         return True
     arguments = function.args
@@ -126,24 +157,50 @@ def _takes(function: Function, given: int) -> bool:
 
 
 def _check_imports(model: Model, tree: ast.Module, folder: Path, shown: str) -> None:
-    """Packages that the server must bring: those that neither Python nor the repository has."""
+    """Modules that must be here, and packages that the server's Python must bring."""
     wanted = set[str]()
+    absent = []
     for node in tree.body:
         if isinstance(node, ast.Import):
             wanted |= {one.name.partition(".")[0] for one in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            wanted.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            wanted.add(str(node.module).partition(".")[0])
+        elif isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = [node.module] if node.module else [one.name for one in node.names]
+            absent += [name for name in names if not _is_beside(folder, name.partition(".")[0])]
+    _check_neighbours(model, folder, wanted)
     missing = sorted(
         name
         for name in wanted - BROUGHT - sys.stdlib_module_names
-        if not any(
-            (place / name).is_dir() or (place / f"{name}.py").is_file()
-            for place in (folder, model.path)
-        )
+        if not _is_beside(folder, name) and not _is_beside(model.path, name)
     )
+    for name in absent:
+        model.error(
+            "import",
+            f"{shown} imports .{name}, which does not stand beside it.",
+            f"Put {name}.py there.",
+        )
     if missing:
         model.warn(
             "packages",
             f"{shown} needs packages that the server's Python must bring: {', '.join(missing)}.",
             "Install them in the server's image, or ship them beside the code.",
         )
+
+
+def _check_neighbours(model: Model, folder: Path, wanted: set[str]) -> None:
+    """A module beside the code is imported with it, so it has to be Python too."""
+    for name in sorted(wanted - BROUGHT - sys.stdlib_module_names):
+        path = folder / f"{name}.py"
+        if path.is_file():
+            try:
+                _parse(path.read_bytes(), path.name)
+            except (SyntaxError, ValueError) as error:
+                shown = f"{folder.name}/{path.name}"
+                model.error(
+                    "syntax", f"{shown} is no Python: {error}", f"python -m py_compile {path}"
+                )
+
+
+def _is_beside(folder: Path, name: str) -> bool:
+    return (folder / name).is_dir() or (folder / f"{name}.py").is_file()

@@ -29,12 +29,14 @@ def _check_tensor(model: Model, kind: str, tensor: Any) -> None:
     if not tensor.name:
         model.error("tensor_name", f"An {kind} has no name.", 'Write name: "…".')
         return
-    if tensor.data_type == 0:
+    if tensor.data_type == 0 and not model.completes_itself:
         model.error(
             "data_type",
             f"The {called} has no data_type.",
             "Write data_type: TYPE_STRING for text, TYPE_INT32 for token ids, …",
         )
+    if not tensor.dims and model.completes_itself:
+        return
     if not tensor.dims:
         model.error("dims", f"The {called} has no dims.", "Write dims: [ 1 ], or [ -1 ] for any.")
     elif any(size < 1 and size != ANY for size in tensor.dims):
@@ -45,9 +47,12 @@ def _check_tensor(model: Model, kind: str, tensor: Any) -> None:
         )
     elif tensor.HasField("reshape"):
         _check_reshape(model, called, tensor)
-    if tensor.is_shape_tensor and model.config.platform != "tensorrt_plan":
+    special = tensor.is_shape_tensor or tensor.is_non_linear_format_io
+    if special and model.config.platform != "tensorrt_plan":
         model.error(
-            "shape_tensor", f"The {called} is a shape tensor.", "Only TensorRT plans have them."
+            "tensor_kind",
+            f"The {called} is a shape tensor or of a non-linear format.",
+            "Only TensorRT plans have them.",
         )
     if kind == "input" and tensor.format and len(tensor.dims) != 3:
         model.error(
@@ -99,9 +104,69 @@ def check_batching(model: Model) -> None:
             f"preferred_batch_size {wrong[0]} is not between 1 and max_batch_size, {largest}.",
             "Take it out: Triton then prefers the largest batch.",
         )
+    _check_priorities(model)
+    _check_controls(model)
+    _check_batch_tensors(model)
     if config.response_cache.enable and config.model_transaction_policy.decoupled:
         model.error(
             "response_cache",
             "A decoupled model can't have a response cache.",
             "Take response_cache out.",
         )
+
+
+def _check_priorities(model: Model) -> None:
+    batching = model.config.dynamic_batching
+    levels = batching.priority_levels
+    named = [
+        *([batching.default_priority_level] if levels else []),
+        *batching.priority_queue_policy,
+    ]
+    if levels and not all(1 <= level <= levels for level in named):
+        model.error(
+            "priority",
+            f"A priority level is not between 1 and priority_levels, {levels}.",
+            "Write default_priority_level: 1.",
+        )
+    if levels > 1 and batching.preserve_ordering:
+        model.error(
+            "priority",
+            "preserve_ordering and more than one priority level exclude each other.",
+            "Take one of them out.",
+        )
+
+
+def _check_batch_tensors(model: Model) -> None:
+    """What Triton adds to a batch is made from inputs and scattered to outputs."""
+    config = model.config
+    inputs, outputs = {one.name for one in config.input}, {one.name for one in config.output}
+    for made in [*config.batch_input, *config.batch_output]:
+        if len(made.source_input) != 1 or not set(made.source_input) <= inputs:
+            model.error(
+                "batch_tensor",
+                "A batch_input or batch_output has not exactly one source_input, an input here.",
+                f"Name one of: {', '.join(sorted(inputs))}.",
+            )
+    for scattered in config.batch_output:
+        if not set(scattered.target_name) <= outputs:
+            model.error(
+                "batch_tensor",
+                "A batch_output names a target that is no output.",
+                f"Name one of: {', '.join(sorted(outputs))}.",
+            )
+
+
+def _check_controls(model: Model) -> None:
+    """A sequence control is told by two values of one type, the sequence's number by none."""
+    for tensor in model.config.sequence_batching.control_input:
+        for control in tensor.control:
+            values = (control.int32_false_true, control.fp32_false_true, control.bool_false_true)
+            given = [len(one) for one in values if one]
+            kind = control.Kind.Name(control.kind)
+            if given != ([] if kind == "CONTROL_SEQUENCE_CORRID" else [2]):
+                model.error(
+                    "control",
+                    f"The control {kind} of {tensor.name} has not the values it needs.",
+                    "Write one of int32_false_true, fp32_false_true and bool_false_true, as "
+                    "[ 0, 1 ]; for CONTROL_SEQUENCE_CORRID none.",
+                )

@@ -10,6 +10,7 @@ __all__ = ["check_versions"]
 
 CHECKPOINTS = ".ipynb_checkpoints"
 LIKE_A_VERSION = re.compile(r"[vV]?[+-]?\d")
+LARGEST = 2**63 - 1
 NAME_FIX = "Name version folders 1, 2, 3, …"
 
 
@@ -69,12 +70,15 @@ def _check_policy(model: Model) -> None:
 
 def _check_content(model: Model, version: int) -> None:
     folder = model.path / str(version)
-    if version < 0 or not folder.is_dir():
+    if version > LARGEST:
+        model.error("version_name", f"Triton dies of a version as large as {version}.", NAME_FIX)
+    elif not model.is_ensemble and (version < 0 or not folder.is_dir()):
         model.error(
             "version_name",
             f"Triton counts a folder here as version {version} and finds no folder of that name.",
             NAME_FIX,
         )
+    if not folder.is_dir():
         return
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != CONFIG]
     if any(path.stat().st_size for path in files):
