@@ -96,7 +96,7 @@ class Objects:
         """Store one file, each body with its MD5; yields the bytes sent."""
         about = {**self._at(file.path), "Metadata": {"sha256": file.sha256}}
         if file.size <= PART_BYTES:
-            (body,) = _parts(path, file) if file.size else (b"",)
+            body = b"".join(_parts(path, file))
             self.client.put_object(**about, Body=body, ContentMD5=_md5(body))
             yield file.size
             return
@@ -130,25 +130,26 @@ def _md5(body: bytes) -> str:
 
 
 def _parts(path: Path, file: StoredFile) -> Iterator[bytes]:
-    """A file's bytes part by part.
+    """A file's bytes part by part; the last one only when the whole is what was listed.
 
     Raises:
-        RepositoryError: it is not the file that was listed; it changed in between.
+        RepositoryError: it changed since it was listed, or can't be read.
     """
     digest = hashlib.sha256()
     try:
         with path.open("rb") as handle:
-            while body := handle.read(PART_BYTES):
+            body = handle.read(PART_BYTES)
+            while True:
                 digest.update(body)
-                # The last part is held back until the whole is known to be what was listed.
-                if handle.tell() >= file.size and digest.hexdigest() != file.sha256:
-                    break
+                after = handle.read(PART_BYTES)
+                if not after and digest.hexdigest() != file.sha256:
+                    raise RepositoryError(
+                        f"{path} changed while it was being pushed.",
+                        fix="Push again when nothing writes to the folder.",
+                    )
                 yield body
-            else:
-                return
+                if not after:
+                    return
+                body = after
     except OSError as error:
         raise RepositoryError(f"{path} could not be read.", why=str(error)) from error
-    raise RepositoryError(
-        f"{path} changed while it was being pushed.",
-        fix="Push again when nothing writes to the folder.",
-    )
