@@ -12,7 +12,7 @@ from runbook_lib.changes import Change
 from runbook_lib.engine.build import build_once, kept_engine, past_build_seconds
 from runbook_lib.errors import BuildError, EngineMismatchError, PlanError
 from runbook_lib.lab import environment
-from runbook_lib.lab.builder_commands import BUILDER, build_commands, build_inputs
+from runbook_lib.lab.builder_commands import BUILDER, MODEL, build_commands, build_inputs
 from runbook_lib.lab.cpu import isa_level
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
@@ -23,6 +23,7 @@ __all__ = [
     "check_engine",
     "engine_key",
     "past_builds",
+    "perplexity_of",
     "read_identity",
 ]
 
@@ -139,3 +140,24 @@ def check_engine(engine: Engine) -> None:
             fix="Build it on this machine: page 01.",
             page="01_build_engine",
         )
+
+
+def perplexity_of(engine: Engine) -> float:
+    """Perplexity of the embedded model's held-out sentences, by the engine as it is served.
+
+    Raises:
+        BuildError: it could not be scored, for example because it can't run here.
+    """
+    command = [str(environment.ensure().python), str(BUILDER / "score_engine.py"), engine.path]
+    command += ["--texts", str(MODEL / "perplexity.txt")]
+    command += ["--tokenizer", str(MODEL / "tokenizer.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return float(json.loads(done.stdout)["perplexity"])
+    except (ValueError, KeyError):
+        raise BuildError(
+            f"The engine {engine.path} could not be scored.",
+            why=(done.stdout + done.stderr).strip()[-400:],
+            fix="Build it on this machine: page 01.",
+            page="01_build_engine",
+        ) from None

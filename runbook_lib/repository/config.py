@@ -47,8 +47,8 @@ def parse_config(text: str, *, where: str) -> Any:
     Raises:
         RepositoryError: the text is not one; the parser's line and column are in `why`.
     """
-    from google.protobuf import text_format  # type: ignore[import-untyped]
-    from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
 
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())

@@ -51,6 +51,7 @@ OURS = (
     "accuracy",
     "accuracy_low",
     "accuracy_high",
+    "perplexity",
     "pareto",
 )
 COLUMNS = GUIDE + OURS
@@ -127,6 +128,7 @@ def _cells(row: TradeOffRow) -> dict[str, Any]:
         "cause": row.cause,
         "engine_digest": row.engine_digest,
         "engine_bytes": "" if row.engine_bytes is None else row.engine_bytes,
+        "perplexity": _number(row.perplexity),
         "pareto": row.pareto,
     }
     for name, figure in (

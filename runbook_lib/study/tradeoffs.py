@@ -17,9 +17,10 @@ from runbook_lib.bench.load import run_load
 from runbook_lib.bench.metrics import measure
 from runbook_lib.bench.settings import LoadSettings
 from runbook_lib.changes import Change
-from runbook_lib.errors import ProfileError, RunbookError
+from runbook_lib.errors import PlanError, ProfileError, RunbookError
 from runbook_lib.files import write_whole
-from runbook_lib.lab.engines import build, engine_key
+from runbook_lib.lab.builder_commands import EMBEDDED
+from runbook_lib.lab.engines import build, engine_key, perplexity_of
 from runbook_lib.lab.lab import current
 from runbook_lib.lab.repositories import lay_out
 from runbook_lib.lab.scoring import exact_match, load_questions
@@ -62,7 +63,18 @@ def cells_of(profile: DeploymentProfile) -> list[Cell]:
 
 
 def changes_of(cells: Sequence[Cell], load: LoadSettings, *, remeasure: bool) -> list[Change]:
-    """What `study` would build and start; cells whose receipt holds are left out."""
+    """What `study` would build and start; cells whose receipt holds are left out.
+
+    Raises:
+        PlanError: they are not the lab's, and no other engines can be built and measured here.
+    """
+    for cell in cells:
+        if cell.profile.track != "lab":
+            raise PlanError(
+                f"The engines of {cell.profile.profile} can't be weighed here: its track is {cell.profile.track}.",
+                why="They are built and served in the lab, which makes engines for this CPU only.",
+                fix="Use a lab profile such as lab/tiny; `runbook plan` works for every profile.",
+            )
     open_cells = [cell for cell in cells if remeasure or _held(cell, load) is None]
     return [
         Change(
@@ -135,12 +147,14 @@ def _serve_and_measure(
 ) -> TradeOffRow:
     lab = current()
     repository = lay_out(cell.profile, engine, lab.folder / "study" / cell.label)
+    known = cell.profile.weights == EMBEDDED  # of other models nobody knows the right answers
+    perplexity = perplexity_of(engine) if known else None
     running, _ = lab.serve(repository.path, SERVER)
     try:
         url = str(running.facts["http"])
         run = run_load(url, repository.entry_model, load, prompts)
         found = measure(run)
-        accuracy = accuracy_of(url, repository.entry_model)
+        accuracy = accuracy_of(url, repository.entry_model) if known else None
     finally:
         stop_triton(running)
     return TradeOffRow(
@@ -156,6 +170,7 @@ def _serve_and_measure(
         tokens_per_second=found.tokens_per_second,
         requests_per_second=found.requests_per_second,
         accuracy=accuracy,
+        perplexity=perplexity,
     )
 
 
@@ -180,20 +195,31 @@ def table(found: TradeOff) -> Any:
     """Every engine of a study as a row; a failed one with its cause."""
     from runbook_lib.ui import table as make
 
-    heads = ["engine", "build s", "size MB", "p95 ms", "tokens/s", "accuracy", "front", "measured"]
+    heads = [
+        "engine",
+        "build s",
+        "size MB",
+        "p95 ms",
+        "tokens/s",
+        "accuracy",
+        "perplexity",
+        "front",
+        "measured",
+    ]
     return make(heads, [_shown(row) for row in found.rows], caption=found.load_profile)
 
 
 def _shown(row: TradeOffRow) -> list[object]:
     measured = f"{row.measured_at:%Y-%m-%d %H:%M} UTC" if row.measured_at else ""
     if row.status == "failed":
-        return [row.label, None, None, None, None, None, "failed", f"{measured} {row.cause}"]
+        return [row.label, None, None, None, None, None, None, "failed", f"{measured} {row.cause}"]
     figures = [(row.p95_total_ms, 1), (row.tokens_per_second, 0), (row.accuracy, 3)]
     return [
         row.label,
         row.build_time_s,
         None if row.engine_bytes is None else round(row.engine_bytes / 1e6, 2),
         *(None if one is None else one.text(digits=digits) for one, digits in figures),
+        None if row.perplexity is None else f"{row.perplexity:.3f}",
         row.pareto,
         f"{measured}{', receipt held' if row.reused else ''}",
     ]
