@@ -6,7 +6,9 @@ Exit codes: 0 fine, 1 what was checked is bad or the run failed, 2 the command c
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +18,7 @@ from runbook_lib.errors import RunbookError, UsageError
 
 __all__ = ["main"]
 
+OWN_OPTION = {"profile": "--profile", "target": "--target", "run": "--resume"}
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 OUTPUTS = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of records (./outputs)."
@@ -32,18 +35,29 @@ def main() -> NoReturn:
     except click.exceptions.Abort:
         sys.exit("Interrupted.")
     except click.ClickException as error:
+        _tell_programs({"error": "UsageError", "what": error.format_message()})
         error.show()
         sys.exit(error.exit_code)
     except RunbookError as error:
-        if "--json" in sys.argv:
-            click.echo(json.dumps({"ok": False, **error.to_dict()}))
-        click.secho(str(error), err=True, fg="red" if sys.stderr.isatty() else None)
+        _tell_programs(error.to_dict())
+        click.secho(str(error), err=True, fg="red" if _in_colour() else None)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code or 0)
+
+
+def _tell_programs(error: dict[str, str]) -> None:
+    """With `--json`, standard output is JSON however the command ends."""
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"ok": False, **error}))
+
+
+def _in_colour() -> bool:
+    dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stderr.isatty() and not dumb
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -68,6 +82,11 @@ def _pages() -> list[str]:
     return [page.name for page in PAGES]
 
 
+def completing(names: Callable[[], list[str]]) -> Callable[[Any, Any, str], list[str]]:
+    """What a shell is offered: the names that go on from what was typed; click leaves that to us."""
+    return lambda _context, _parameter, typed: [name for name in names() if name.startswith(typed)]
+
+
 # -- pages ---------------------------------------------------------------------------------------
 
 
@@ -88,7 +107,7 @@ def list_pages(as_json: bool) -> None:
 
 
 @runbook.command()
-@click.argument("notebook", shell_complete=lambda *_: _pages())
+@click.argument("notebook", shell_complete=completing(_pages))
 @AS_JSON
 def describe(notebook: str, as_json: bool) -> None:
     """Show what a page does, and its parameters."""
@@ -110,12 +129,14 @@ def describe(notebook: str, as_json: bool) -> None:
 
 
 @runbook.command()
-@click.argument("pages", nargs=-1, required=True, shell_complete=lambda *_: ["all", *_pages()])
+@click.argument(
+    "pages", nargs=-1, required=True, shell_complete=completing(lambda: ["all", *_pages()])
+)
 @click.option(
     "--profile",
     default="lab/tiny",
     show_default=True,
-    shell_complete=lambda *_: profile_completions(),
+    shell_complete=completing(profile_completions),
 )
 @click.option("--target", type=click.Choice(["lab", "kserve"]), default="lab", show_default=True)
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A page's parameter.")
@@ -179,6 +200,9 @@ def _pair(assignment: str) -> tuple[str, str]:
     name, equals, value = assignment.partition("=")
     if not equals or not name:
         raise UsageError(f"-p {assignment} is not NAME=VALUE.")
+    if option := OWN_OPTION.get(name):
+        # The record is named, and its receipts are kept, by what the option says.
+        raise UsageError(f"-p {assignment} can't be given so.", fix=f"Say {option} {value}")
     return name, value
 
 
@@ -305,6 +329,7 @@ def completion(shell: str) -> None:
 
 @runbook.command()
 @click.argument("kind", type=click.Choice(["deployment", "load", "mig"]))
+@click.option("--json", is_flag=True, expose_value=False, help="It is JSON in any case.")
 def schema(kind: str) -> None:
     """Print the JSON schema of a kind of profile, for editors."""
     from runbook_lib.profile import DeploymentProfile, LoadProfile, MigProfile, json_schema

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from runbook_lib.cli import AS_JSON, bar, profile_completions, say
+from runbook_lib.cli import AS_JSON, bar, completing, profile_completions, say
 from runbook_lib.errors import LabError
 
 __all__ = ["add_to"]
 
-PROFILE = click.argument("profile", shell_complete=lambda *_: profile_completions())
+PROFILE = click.argument("profile", shell_complete=completing(profile_completions))
 APPROVE = click.option(
     "--approve", default="", metavar="DIGEST|auto", help="Approve what would change."
 )
@@ -162,6 +162,7 @@ def deploy(  # noqa: PLR0917 - click passes an argument for each option
     if dry_run:
         say({"ok": True, "plan": intended.short, "would": str(intended)}, str(intended), as_json)
         return
+    click.echo(str(intended), err=True)
     decide(intended, approve, value.approve, [])
     with bar("Deploying") as told:
         running = services.replicas_of(found, replicas, told)
@@ -238,6 +239,7 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     intended = ChangePlan(
         "tradeoffs", tuple(tradeoffs.changes_of(cells, load, remeasure=remeasure))
     )
+    click.echo(str(intended), err=True)
     decide(intended, approve, value.approve, [])
     with bar("Weighing") as told, at_hand("tradeoffs"):
         found = tradeoffs.study(

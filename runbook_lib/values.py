@@ -142,16 +142,20 @@ class Shown(Value):
         """What a reader wants to see first, as (label, text); a text may have several lines."""
         raise NotImplementedError  # every kind says what matters about it
 
+    def _told(self) -> list[tuple[str, str]]:
+        """The facts that say something: a label alone would read as a fault."""
+        return [(label, text) for label, text in self.facts() if text]
+
     def _repr_html_(self) -> str:
         cells = "".join(
             f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(label)}</th>"
             f"<td style='text-align:left'>{html.escape(text).replace(chr(10), '<br>')}</td></tr>"
-            for label, text in self.facts()
+            for label, text in self._told()
         )
         return f"<table>{cells}</table>"
 
     def __str__(self) -> str:
-        rows = self.facts()
+        rows = self._told()
         width = max((len(label) for label, _ in rows), default=0)
         lines = [
             f"{label if first else '':<{width}}  {line}"

@@ -4,7 +4,7 @@ import pytest
 
 from runbook_lib.artifacts import Interval, TradeOff, TradeOffRow, utc_now
 from runbook_lib.bench.settings import LoadSettings
-from runbook_lib.errors import BuildError, ServiceError
+from runbook_lib.errors import BuildError, PlanError, ServiceError
 from runbook_lib.profile import DeploymentProfile, load_profile
 from runbook_lib.study import tradeoffs
 
@@ -88,6 +88,12 @@ def test_the_changes_name_every_cell_that_is_to_be_measured():
     found = tradeoffs.changes_of(tradeoffs.cells_of(tiny(KV)), LOAD, remeasure=False)
     assert [(one.verb, one.what) for one in found] == [("measure", "profile"), ("measure", "kv-u8")]
     assert found[1].detail == "float16, none, KV u8"
+
+
+def test_engines_of_another_track_are_refused_before_anything_is_asked():
+    cells = tradeoffs.cells_of(load_profile("llama-7b").value)
+    with pytest.raises(PlanError, match="its track is engine"):
+        tradeoffs.changes_of(cells, LOAD, remeasure=False)
 
 
 # -- the study -----------------------------------------------------------------------------------
