@@ -128,7 +128,7 @@ def _cells(row: TradeOffRow) -> dict[str, Any]:
         "cause": row.cause,
         "engine_digest": row.engine_digest,
         "engine_bytes": "" if row.engine_bytes is None else row.engine_bytes,
-        "perplexity": _number(row.perplexity),
+        "perplexity": "" if row.perplexity is None else f"{row.perplexity:.4f}",
         "pareto": row.pareto,
     }
     for name, figure in (
