@@ -20,7 +20,7 @@ from pathlib import Path
 
 from runbook_lib.errors import UsageError
 from runbook_lib.repository.findings import CONFIG, LintFinding, LintResult, Model
-from runbook_lib.repository.lint_config import check_config
+from runbook_lib.repository.lint_config import UNSAFE_NAME, check_config
 from runbook_lib.repository.lint_ensemble import check_ensembles
 from runbook_lib.repository.lint_python import check_code
 from runbook_lib.repository.lint_tensors import check_batching, check_tensors
@@ -56,16 +56,23 @@ def lint(path: Path, *, backends: str = "cpu") -> LintResult:
         return LintResult(str(path), (_no_folder(path),))
     models = [Model(folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
     for model in models:
-        check_config(model, known, on_cpu=backends == "cpu")
-        check_versions(model)
-        if model.backend == "python":
-            check_code(model)
-        if model.config is not None:
-            check_batching(model)
-            check_tensors(model)
+        try:
+            _check(model, known, on_cpu=backends == "cpu")
+        except OSError as error:
+            model.error("unreadable", str(error), "Give its files to the user who reads them.")
     check_ensembles(models)
     found = [*_whole(path, models), *(one for model in models for one in model.findings)]
     return LintResult(str(path), tuple(sorted(found, key=lambda one: one.severity != "error")))
+
+
+def _check(model: Model, backends: frozenset[str], *, on_cpu: bool) -> None:
+    check_config(model, backends, on_cpu=on_cpu)
+    check_versions(model)
+    if model.backend == "python":
+        check_code(model)
+    if model.config is not None:
+        check_batching(model)
+        check_tensors(model)
 
 
 def _backends(text: str) -> frozenset[str]:
@@ -101,4 +108,14 @@ def _whole(path: Path, models: list[Model]) -> Iterator[LintFinding]:
             "error",
             f"{path} holds no model folder: Triton would start and serve nothing.",
             "Lay out a repository, or start from `runbook repo skeleton`.",
+        )
+    python = any(model.backend == "python" for model in models)
+    if python and (found := UNSAFE_NAME.search(str(path.resolve()))):
+        yield LintFinding(
+            "",
+            "path",
+            "error",
+            f"The path {path.resolve()} holds {found[0]!r}: the Python backend passes it to a shell "
+            "without quotes, and Triton would wait for its models for ever.",
+            "Move the repository to a path of letters, digits, dots, hyphens and underscores.",
         )

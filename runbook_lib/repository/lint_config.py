@@ -9,7 +9,7 @@ from runbook_lib.errors import RepositoryError
 from runbook_lib.repository.config import parse_config
 from runbook_lib.repository.findings import CONFIG, Model
 
-__all__ = ["check_config"]
+__all__ = ["UNSAFE_NAME", "check_config"]
 
 # Backends that Triton knows by a file in the first version folder or by `platform`, in its order.
 BY_FILE = {

@@ -20,6 +20,7 @@ __all__ = ["Location", "S3Access", "explained", "open_client", "parse_uri", "tri
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # What Triton's own pattern for S3 paths takes; with another character it reads the host as a bucket.
 PREFIX = re.compile(r"[0-9a-zA-Z._-]+(/[0-9a-zA-Z._-]+)*")
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 30, 2
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -168,6 +169,8 @@ def open_client(access: S3Access) -> Any:
         s3={"addressing_style": "path" if access.endpoint else "auto"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        # A store on this machine is never reached through the network's proxy.
+        proxies={} if urlsplit(access.endpoint).hostname in LOOPBACK else None,
     )
     return boto3.session.Session().client(
         "s3",
@@ -202,8 +205,8 @@ def explained(doing: str, location: Location, access: S3Access) -> Iterator[None
         raise ServiceError(
             f"{doing} {location.uri} failed: the object store does not answer.",
             why=f"{access.name}: {error}",
-            fix="See that the store is up and the endpoint is right, then push again: "
-            "what is stored already is not sent again.",
+            fix="See that the store is up and its endpoint is right, then try again; a push goes on "
+            "where it was cut.",
         ) from error
 
 

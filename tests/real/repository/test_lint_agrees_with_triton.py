@@ -628,6 +628,14 @@ def test_what_triton_waits_for_in_vain_is_an_error(what: str, tmp_path: Path) ->
         is_served(models, tmp_path, seconds=5, told=True)
 
 
+def test_a_path_with_a_space_is_an_error_too(tmp_path: Path) -> None:
+    (tmp_path / "my models").mkdir()
+    models = write(M, tmp_path / "my models", "")
+    assert [one.rule for one in lint(models).findings] == ["path"]
+    with pytest.raises(ServiceError, match="was not ready within"):
+        is_served(models, tmp_path, seconds=5, told=True)
+
+
 @pytest.mark.parametrize("what", KILLING)
 def test_what_triton_dies_of_is_an_error(what: str, tmp_path: Path) -> None:
     rule, tree = KILLING[what]

@@ -122,6 +122,16 @@ def test_a_neighbour_whose_prefix_starts_alike_is_left_alone(
     assert ("changed", CODE) in problems(folder, beside, access)
 
 
+def test_a_store_on_this_machine_is_reached_past_the_networks_proxy(
+    folder: Path, pushed: str, access: S3Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert verify(folder, pushed, credentials=access) == []
+
+
 # -- another content -------------------------------------------------------------------------------
 
 
@@ -200,7 +210,7 @@ def test_a_push_cut_by_a_killed_server_is_unfinished_and_goes_on_where_it_was(
     try:
         with pytest.raises(ServiceError, match="does not answer") as cut:
             push(folder, uri, credentials=access_to(store), create_bucket=True, on_progress=kill)
-        assert "push again" in cut.value.fix
+        assert "goes on where it was cut" in cut.value.fix
         store = start_s3(tmp_path / "s3", Owner.this_process())
         access = access_to(store)
         found = {one.kind for one in verify(folder, uri, credentials=access)}
