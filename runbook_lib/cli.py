@@ -190,7 +190,8 @@ def run(
         text = "\n".join(f"{step['page']:<20} {json.dumps(step['parameters'])}" for step in steps)
         say({"ok": True, "would_run": steps}, text, as_json)
         return 0
-    report = run_pages(order, Terminal(sys.stderr))
+    with Terminal(sys.stderr) as terminal:
+        report = run_pages(order, terminal)
     told = summary(report)
     say({"ok": report.ok, **told.data}, told.text, as_json)
     return 0 if report.ok else 1

@@ -57,6 +57,13 @@ class Terminal:
         self.page = ""
         self.began = time.monotonic()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.line.clear()
+
     def __call__(self, kind: str, what: Any) -> None:
         """Take an event of `run_pages`."""
         if kind == "run":

@@ -34,6 +34,8 @@ from runbook_lib.artifacts import (
 from runbook_lib.errors import RecordError
 from runbook_lib.parameters import PAGES
 
+FEW_EXAMPLES = settings(max_examples=40, deadline=None)  # a busy machine is no fault
+
 LIMITS = Limits(max_batch_size=16, max_input_len=128, max_seq_len=192, max_num_tokens=2048)
 FILE = StoredFile(path="rank0.engine", sha256="ab", size=3_900_000)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -337,6 +339,7 @@ PLAIN = st.recursive(
 )
 
 
+@FEW_EXAMPLES
 @given(PLAIN)
 def test_canonical_json_says_the_same_and_only_in_one_way(value):
     text = canonical_json(value)
@@ -344,6 +347,7 @@ def test_canonical_json_says_the_same_and_only_in_one_way(value):
     assert canonical_json(json.loads(text)) == text
 
 
+@FEW_EXAMPLES
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), PLAIN, max_size=5))
 def test_the_digest_does_not_depend_on_the_order_of_keys(value):
     assert digest_of(dict(reversed(value.items()))) == digest_of(value)
@@ -363,7 +367,7 @@ FIGURES = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 INTERVALS = st.builds(Interval, value=FIGURES, low=FIGURES, high=FIGURES, n=st.integers(0))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(FEW_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(["mean", "p50", "p99"]), INTERVALS))
 def test_every_figure_survives_the_way_through_a_file(tmp_path, figures):
     made = measurement(ttft_ms=figures)
@@ -386,6 +390,7 @@ def test_a_figure_that_the_sample_can_not_carry_is_no_zero():
     assert Interval(value=None, low=1, high=2, n=8).text("ms") == "n too small (8)"
 
 
+@FEW_EXAMPLES
 @given(INTERVALS, st.integers(0, 4))
 def test_a_figure_is_one_line(one, digits):
     assert len(one.text("ms", digits).splitlines()) == 1
@@ -456,6 +461,7 @@ def test_what_a_model_says_does_not_steer_the_terminal():
     assert "\ttab" in said
 
 
+@FEW_EXAMPLES
 @given(st.text())
 def test_no_text_steers_the_terminal_or_leaves_its_column(said):
     lines = str(service(notes=(said,))).splitlines()

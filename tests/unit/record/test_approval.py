@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.changes import Change
@@ -13,6 +13,8 @@ from runbook_lib.record.approval import (
     given_before,
     remember,
 )
+
+FEW_EXAMPLES = settings(max_examples=40, deadline=None)  # a busy machine is no fault
 
 PUSH = Change("push", "s3://models/triton/tiny/", "3.9 MB")
 PLAN = ChangePlan("02_model_repository", (PUSH,))
@@ -35,6 +37,7 @@ def refused(plan=PLAN, approve="", policy="ask", before=()):
 # -- the plan ------------------------------------------------------------------------------------
 
 
+@FEW_EXAMPLES
 @given(PLANS, PLANS)
 def test_two_plans_have_one_digest_exactly_when_they_are_the_same(one, other):
     assert (one.digest == other.digest) == (one == other)
@@ -74,11 +77,13 @@ def test_the_digest_of_the_plan_approves_it(words, policy):
     assert given_.at.endswith("+00:00")
 
 
+@FEW_EXAMPLES
 @given(st.integers(1, 11))
 def test_fewer_than_twelve_signs_of_the_digest_approve_nothing(length):
     assert "another plan" in refused(approve=HEX[:length])
 
 
+@FEW_EXAMPLES
 @given(st.text("0123456789abcdef", min_size=12, max_size=64))
 def test_another_digest_approves_nothing(word):
     if not HEX.startswith(word):
@@ -161,6 +166,7 @@ def test_an_approval_is_remembered_once_and_in_order(tmp_path):
     assert decide(PLAN, "", "ask", given_before(file)) == first
 
 
+@FEW_EXAMPLES
 @given(by=st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_name_is_remembered_as_it_is(tmp_path_factory, by):
     file = tmp_path_factory.mktemp("run") / "approvals.jsonl"

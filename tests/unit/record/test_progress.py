@@ -2,10 +2,12 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.record.progress import Spinner, Terminal
+
+FEW_EXAMPLES = settings(max_examples=40, deadline=None)  # a busy machine is no fault
 
 
 class Screen(io.StringIO):
@@ -49,6 +51,7 @@ def test_what_is_no_terminal_gets_one_line_a_page(tmp_path, monkeypatch):
     ]
 
 
+@FEW_EXAMPLES
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_is_no_terminal_gets_no_control_characters(description):
     stream = io.StringIO()
@@ -77,6 +80,7 @@ def test_no_colour_is_ever_written(no_color, monkeypatch):
     assert stream.getvalue().replace("\x1b[2K", "").count("\x1b") == 0
 
 
+@FEW_EXAMPLES
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_a_builder_says_stays_on_one_line_and_steers_nothing(said):
     stream = Screen()
@@ -141,12 +145,14 @@ def test_a_long_step_is_told_where_nobody_looks():
     assert stream.getvalue() == "Building: 5.0 s\n"
 
 
-@pytest.mark.parametrize(("stream", "left"), [(Screen(), "\r\x1b[2K"), (io.StringIO(), "")])
-def test_an_error_begins_on_a_clean_line(stream, left):
+@pytest.mark.parametrize(("kind", "left"), [(Screen, "\r\x1b[2K"), (io.StringIO, "")])
+@pytest.mark.parametrize("drawn", [lambda stream: Spinner("Building", stream), Terminal])
+def test_an_error_begins_on_a_clean_line(drawn, kind, left):
     def broken():
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), Spinner("Building", stream):
+    stream = kind()
+    with pytest.raises(RuntimeError), drawn(stream):
         broken()
     assert stream.getvalue().endswith(left)
     assert "s\n" not in stream.getvalue()

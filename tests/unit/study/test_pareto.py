@@ -1,8 +1,10 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.artifacts import Interval, TradeOffRow
 from runbook_lib.study.pareto import OBJECTIVES, choose, mark_front
+
+FEW_EXAMPLES = settings(max_examples=40, deadline=None)  # a busy machine is no fault
 
 FEW = st.integers(1, 4).map(float)  # so that rows meet in one or all objectives
 
@@ -53,6 +55,7 @@ def is_worse(one, other):
     return no_better and figures(one) != figures(other)
 
 
+@FEW_EXAMPLES
 @given(ROWS)
 def test_no_row_on_the_front_is_worse_than_another(rows):
     marked = mark_front(rows)
@@ -60,6 +63,7 @@ def test_no_row_on_the_front_is_worse_than_another(rows):
     assert not any(one.pareto and is_worse(one, other) for one in others for other in others)
 
 
+@FEW_EXAMPLES
 @given(ROWS)
 def test_every_measured_row_off_the_front_is_worse_than_one_on_it(rows):
     marked = mark_front(rows)
@@ -69,11 +73,13 @@ def test_every_measured_row_off_the_front_is_worse_than_one_on_it(rows):
             assert any(is_worse(one, other) for other in front)
 
 
+@FEW_EXAMPLES
 @given(ROWS)
 def test_a_row_that_failed_or_lacks_a_figure_is_never_on_the_front(rows):
     assert not any(one.pareto for one in mark_front(rows) if not comparable(one))
 
 
+@FEW_EXAMPLES
 @given(ROWS)
 def test_marking_changes_nothing_else_and_keeps_the_order(rows):
     marked = mark_front(rows)
@@ -81,6 +87,7 @@ def test_marking_changes_nothing_else_and_keeps_the_order(rows):
     assert plain == rows
 
 
+@FEW_EXAMPLES
 @given(ROWS, st.randoms())
 def test_the_front_does_not_depend_on_the_order_of_rows(rows, shuffler):
     again = rows.copy()
@@ -143,6 +150,7 @@ def test_an_engine_whose_accuracy_is_not_known_is_not_left_out():
     assert choose(rows)[0] == "b"
 
 
+@FEW_EXAMPLES
 @given(ROWS)
 def test_what_is_taken_was_measured_and_is_named_in_the_reason(rows):
     label, reason = choose(rows)
