@@ -32,7 +32,7 @@ def main() -> NoReturn:
     cli_stages.add_to(runbook)
     try:
         code = runbook.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit("Interrupted.")
     except click.ClickException as error:
         _tell_programs({"error": "UsageError", "what": error.format_message()})
@@ -44,8 +44,6 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(code or 0)
 
 
