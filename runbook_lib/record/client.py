@@ -202,7 +202,7 @@ class RunbookClient(PapermillNotebookClient):  # type: ignore[misc]
     def _abandon(self) -> None:
         """Be rid of a kernel whose start, or whose end, was cut short."""
         self._kill()
-        if self.km is not None and _settle():
+        if _settle() and self.km is not None:  # settled first: a cleanup cut short ends itself then
             self.shutdown_kernel = "immediate"
             with suppress(RuntimeError, OSError):
                 self._cleanup_kernel()

@@ -8,7 +8,7 @@ import pytest
 from runbook_lib.record.export import PLOTLY_FILE, to_html
 from runbook_lib.record.runner import run_notebook
 
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FIGURE = (
     "from runbook_lib.ui.bundle import show\n"
     "show({'data': [{'type': 'bar', 'x': ['one', 'two'], 'y': [1, 2]}], 'layout': {'title': {'text': 'Twins'}}})"
