@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from runbook_lib.cli_parts import AS_JSON, bar, completing, profile_completions, say
+from runbook_lib.cli_stages import STAGES
 from runbook_lib.errors import RunbookError, UsageError
 
 __all__ = ["main"]
 
 OWN_OPTION = {"profile": "--profile", "target": "--target", "run": "--resume"}
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 OUTPUTS = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of records (./outputs)."
 )
@@ -27,9 +27,6 @@ OUTPUTS = click.option(
 
 def main() -> NoReturn:
     """Run the command and end with its exit code."""
-    from runbook_lib import cli_stages
-
-    cli_stages.add_to(runbook)
     try:
         code = runbook.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -64,25 +61,14 @@ def runbook() -> None:
     """Take a model from weights to a measured TensorRT-LLM service, one page at a time."""
 
 
-def say(value: Any, text: str, as_json: bool) -> None:
-    click.echo(json.dumps(value, indent=2, default=str) if as_json else text)
-
-
-def profile_completions() -> list[str]:
-    from runbook_lib.profile import profile_names
-
-    return profile_names()
-
-
 def _pages() -> list[str]:
     from runbook_lib.parameters import PAGES
 
     return [page.name for page in PAGES]
 
 
-def completing(names: Callable[[], list[str]]) -> Callable[[Any, Any, str], list[str]]:
-    """What a shell is offered: the names that go on from what was typed; click leaves that to us."""
-    return lambda _context, _parameter, typed: [name for name in names() if name.startswith(typed)]
+for stage in STAGES:
+    runbook.add_command(stage)
 
 
 # -- pages ---------------------------------------------------------------------------------------
@@ -303,12 +289,6 @@ def record_verify(folder: Path, outputs: Path | None, as_json: bool) -> int:
     result = verify_record(found)
     say(result.to_dict(), str(result), as_json)
     return 0 if result.ok else 1
-
-
-def bar(label: str) -> Any:
-    from runbook_lib.record.progress import Spinner
-
-    return Spinner(label, sys.stderr)
 
 
 def _completion_of(shell: str) -> str:

@@ -8,21 +8,15 @@ from typing import Any
 
 import click
 
-from runbook_lib.cli import AS_JSON, bar, completing, profile_completions, say
+from runbook_lib.cli_parts import AS_JSON, bar, completing, profile_completions, say
 from runbook_lib.errors import LabError
 
-__all__ = ["add_to"]
+__all__ = ["STAGES"]
 
 PROFILE = click.argument("profile", shell_complete=completing(profile_completions))
 APPROVE = click.option(
     "--approve", default="", metavar="DIGEST|auto", help="Approve what would change."
 )
-
-
-def add_to(group: click.Group) -> None:
-    """Add the stages to the command line."""
-    for command in (plan, engine, repo, deploy, undeploy, bench, weigh):
-        group.add_command(command)
 
 
 def _in_force(profile: str, **overrides: str | None) -> Any:
@@ -253,3 +247,6 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     append_rows(output, found.rows)
     say(found.model_dump(mode="json"), f"{tradeoffs.table(found)}\n{found.reason}", as_json)
     return 1 if any(row.status == "failed" for row in found.rows) else 0
+
+
+STAGES = (plan, engine, repo, deploy, undeploy, bench, weigh)

@@ -10,10 +10,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from runbook_lib import cli, cli_stages
+from runbook_lib import cli
 from runbook_lib.parameters import PAGES
-
-cli_stages.add_to(cli.runbook)
 
 
 @pytest.fixture(autouse=True)
