@@ -100,13 +100,10 @@ def repo_skeleton(folder: Path, as_json: bool) -> None:
 @AS_JSON
 def repo_push(folder: Path, uri: str, replace: bool, as_json: bool) -> None:
     """Send a repository to an object store; a half push is never taken as whole."""
-    from runbook_lib.lab.repositories import access_at_hand
-    from runbook_lib.repository.store import push
+    from runbook_lib.lab.repositories import push_at_hand
 
     with bar("Pushing") as told:
-        pushed = push(
-            folder, uri, credentials=access_at_hand(), replace=replace, on_progress=told.share
-        )
+        pushed = push_at_hand(folder, uri, replace=replace, on_line=told)
     say(pushed.to_dict(), str(pushed), as_json)
 
 
@@ -148,7 +145,9 @@ def deploy(  # noqa: PLR0917 - click passes an argument for each option
 
     if not current().is_up():
         raise LabError(
-            "No lab is up to deploy in.", why="A service must outlive this command.", fix="make lab"
+            "No lab is up to deploy in.",
+            why="A service must outlive this command.",
+            fix="runbook lab up",
         )
     value = _in_force(profile, model_repository=repository)
     found = stored(value)

@@ -60,7 +60,7 @@ class Health:
         streamed may take longer: their timeout judges them.
         """
         if not self.succeeded and self.failed >= max(_LEAST_TRIES, self.concurrency):
-            return f"all of the first {self.failed} requests failed"
+            return f"all of the first {self.failed} requests failed, warm-up included"
         if not self.succeeded and self.failed and now - self._alive > PATIENCE_S:
             return f"nothing succeeded in {now - self._alive:.0f} s"
         silent = now - max(self._alive, self._busy_since)

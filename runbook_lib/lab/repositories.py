@@ -17,7 +17,7 @@ from runbook_lib.lab.lab import current
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.repository.layout import LayoutSettings, write_repository
 from runbook_lib.repository.lint import lint
-from runbook_lib.repository.store import S3Access, push, read_manifest, verify
+from runbook_lib.repository.store import Pushed, S3Access, push, read_manifest, verify
 
 __all__ = [
     "access",
@@ -25,6 +25,7 @@ __all__ = [
     "lay_out",
     "publish",
     "publish_changes",
+    "push_at_hand",
     "repository_folder",
     "stored",
 ]
@@ -48,6 +49,30 @@ def access_at_hand() -> S3Access:
     if "AWS_ACCESS_KEY_ID" not in os.environ and current().is_up():
         return access()
     return S3Access.from_environment()
+
+
+def push_at_hand(
+    folder: Path, uri: str, *, replace: bool, on_line: Callable[[str], None]
+) -> Pushed:
+    """Push to the store that a command means; only the lab's gets the bucket made.
+
+    Raises:
+        PreflightError, RepositoryError, ServiceError: as `access_at_hand` and `push`.
+    """
+    credentials = access_at_hand()
+    lab = current()
+    return push(
+        folder,
+        uri,
+        credentials=credentials,
+        replace=replace,
+        create_bucket=lab.is_up() and credentials == access(),
+        on_progress=_told(on_line),
+    )
+
+
+def _told(on_line: Callable[[str], None]) -> Callable[[float, str], None]:
+    return lambda share, path: on_line(f"{share:.0%} {path}")
 
 
 def stored(profile: DeploymentProfile) -> ModelRepository:
@@ -146,7 +171,7 @@ def publish(
         credentials=access(),
         replace=replace,
         create_bucket=True,
-        on_progress=lambda share, path: on_line(f"{share:.0%} {path}"),
+        on_progress=_told(on_line),
     )
     if problems := verify(Path(repository.path), repository.uri, credentials=access()):
         raise RepositoryError(
