@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ from runbook_lib.errors import LoadError
 from runbook_lib.lab.scoring import load_questions
 from runbook_lib.profile import LoadProfile, load_profile
 
-__all__ = ["bench_url", "both", "closed", "measured", "poisson", "prompts", "study_load"]
+__all__ = [
+    "bench_url",
+    "both",
+    "closed",
+    "measured",
+    "poisson",
+    "prompts",
+    "require_answers",
+    "study_load",
+]
 
 POISSON_SHARE = 0.6
 Told = Callable[[float, str], None]
@@ -131,6 +140,30 @@ def measured(run: LoadRun, data: Path) -> Measurement:
     path = data / f"requests-{run.load.arrival}.csv"
     write_requests_csv(run, path)
     return measure(run, data=f"data/{path.name}")
+
+
+def require_answers(measurements: Sequence[Measurement]) -> str:
+    """End the page red when a request failed: figures of the others would look too good.
+
+    Raises:
+        LoadError: how many failed under which load, and how.
+    """
+    failed = [one for one in measurements if one.failed]
+    if failed:
+        raise LoadError(
+            "The service did not answer every request.",
+            why="; ".join(
+                f"{one.arrival} load: {one.failed} of {one.requests} failed ({_kinds(one)})"
+                for one in failed
+            ),
+            fix="Page 06 names the cause; with less load (-p concurrency=, -p rate=) it may go away.",
+            page="06_troubleshoot",
+        )
+    return f"All {sum(one.requests for one in measurements)} requests were answered."
+
+
+def _kinds(one: Measurement) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in one.errors.items())
 
 
 def both(page: Any) -> list[Measurement]:

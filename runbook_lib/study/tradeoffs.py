@@ -17,7 +17,7 @@ from runbook_lib.bench.load import run_load
 from runbook_lib.bench.metrics import measure
 from runbook_lib.bench.settings import LoadSettings
 from runbook_lib.changes import Change
-from runbook_lib.errors import PlanError, ProfileError, RunbookError
+from runbook_lib.errors import BuildError, PlanError, ProfileError, RunbookError
 from runbook_lib.files import write_whole
 from runbook_lib.lab.builder_commands import EMBEDDED
 from runbook_lib.lab.engines import build, engine_key, perplexity_of
@@ -29,7 +29,7 @@ from runbook_lib.profile import DeploymentProfile
 from runbook_lib.serving.triton import generate, stop_triton
 from runbook_lib.study.pareto import OBJECTIVES, choose, mark_front
 
-__all__ = ["Cell", "accuracy_of", "cells_of", "changes_of", "study", "table"]
+__all__ = ["Cell", "accuracy_of", "cells_of", "changes_of", "require_measured", "study", "table"]
 
 SERVER = "triton-study"
 ANSWER_TOKENS = 40
@@ -189,6 +189,23 @@ def accuracy_of(url: str, model: str) -> Interval:
         answers = {one.id: text for one, text in zip(questions, texts, strict=True)}
     scored = exact_match(answers)
     return Interval(value=scored.share, low=scored.low, high=scored.high, n=scored.n)
+
+
+def require_measured(found: TradeOff) -> str:
+    """The reason for the choice; other engines may fail, the profile's own may not.
+
+    Raises:
+        BuildError: the first row, the profile itself, could not be built or measured.
+    """
+    own = found.rows[0]
+    if own.status == "failed":
+        raise BuildError(
+            "The profile's own engine could not be weighed.",
+            why=own.cause,
+            fix="Mend this first; the other rows have nothing to be compared with.",
+            page="06_troubleshoot",
+        )
+    return found.reason
 
 
 def table(found: TradeOff) -> Any:
