@@ -71,9 +71,12 @@ def whole_folder(destination: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path, name: str = "lock") -> Iterator[None]:
-    """Hold a lock file: two that start, stop or build the same thing take turns."""
+def locked(folder: Path, name: str = "lock", *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock file: two that start, stop or build the same thing take turns.
+
+    Several may hold it `shared` at once; one that holds it alone waits for all of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{name}").open("w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield

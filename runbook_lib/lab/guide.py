@@ -11,7 +11,7 @@ from runbook_lib.diagnose.evidence import collect
 from runbook_lib.lab.lab import current
 from runbook_lib.repository.lint import lint
 from runbook_lib.repository.skeleton import guide_layout
-from runbook_lib.serving.triton import stop_triton
+from runbook_lib.serving.supervise import stop
 
 __all__ = ["Verdict", "ask_triton"]
 
@@ -50,7 +50,7 @@ def ask_triton() -> Verdict:
         try:
             evidence = collect(running.facts["http"], log=log, since=since)
         finally:
-            stop_triton(running)
+            stop(running)
     models = sorted(path for path in {one.model for one in findings} if path)
     rows = []
     for model in models:

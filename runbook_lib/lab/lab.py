@@ -21,8 +21,8 @@ from runbook_lib.files import locked, write_whole
 from runbook_lib.lab import environment
 from runbook_lib.lab.s3 import ObjectStore, start_s3
 from runbook_lib.places import cache_dir
-from runbook_lib.serving.supervise import Owner, Running, ended, find, listing, stop
-from runbook_lib.serving.triton import remove_leftovers, start_triton
+from runbook_lib.serving.supervise import Owner, Running, clean_up, find, listing, stop
+from runbook_lib.serving.triton import start_triton
 
 __all__ = ["DEFAULT", "Lab", "at_hand", "current", "forget_old_labs"]
 
@@ -86,7 +86,8 @@ class Lab:
             ServiceError: it did not become ready; in Triton's words.
         """
         store = self.up()
-        with locked(self.folder):
+        # Servers of other names may start meanwhile; `down` waits for all of them.
+        with locked(self.folder, shared=True), locked(self.folder, f"{server}.lock"):
             return start_triton(
                 environment.ensure().triton,
                 repository,
@@ -111,9 +112,7 @@ class Lab:
             running = sorted(self.servers(), key=lambda one: one.name == "s3")
             for one in running:
                 stop(one)
-            for facts, log in ended(self.folder):
-                if "http" in facts:
-                    remove_leftovers(facts, log)
+            clean_up(self.folder)
         if data:
             shutil.rmtree(self.folder)
         return [one.name for one in running]

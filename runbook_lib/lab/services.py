@@ -18,8 +18,8 @@ from runbook_lib.lab.repositories import access
 from runbook_lib.lab.scoring import Question, load_questions, normalised
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.repository.store import triton_uri
-from runbook_lib.serving.supervise import Running, find
-from runbook_lib.serving.triton import generate, is_ready, stop_triton
+from runbook_lib.serving.supervise import Running, find, stop
+from runbook_lib.serving.triton import generate, is_ready
 
 __all__ = [
     "Smoke",
@@ -121,7 +121,7 @@ def deploy(repository: ModelRepository, replica: int) -> Replica:
     seconds = 0.0
     if known is None:
         if (other := find(lab.folder, name)) is not None:
-            stop_triton(other)
+            stop(other)
         known, seconds = lab.serve(
             triton_uri(repository.uri, access()), name, facts={"content": digest}
         )
@@ -253,5 +253,5 @@ def undeploy() -> list[str]:
     """Stop every server of the lab but its object store; the names of what was stopped."""
     servers = [one for one in current().servers() if one.name.startswith("triton")]
     for one in servers:
-        stop_triton(one)
+        stop(one)
     return [one.name for one in servers]

@@ -8,16 +8,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import Diagnosis, Finding, ModelRepository, Replica, Service
+from runbook_lib.artifacts import Diagnosis, ModelRepository, Replica, Service
 from runbook_lib.diagnose.evidence import Evidence, Line, collect
 from runbook_lib.diagnose.rules import diagnose
 from runbook_lib.errors import RunbookError, ServiceError
 from runbook_lib.lab.lab import current
-from runbook_lib.serving.triton import stop_triton
+from runbook_lib.serving.supervise import stop
 
 __all__ = [
     "Drilled",
@@ -141,41 +142,47 @@ def _cut_engine(repository: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100_000])
 
 
-FAULTS: tuple[tuple[str, str, Callable[[Path], None]], ...] = (
-    ("an engine of another processor", "engine-gpu-arch-mismatch", _other_cpu),
-    ("a backend this image lacks", "runtime-library-load", _no_backend),
-    ("an engine file cut on the way", "checkpoint-conversion", _cut_engine),
+@dataclass(frozen=True)
+class Fault:
+    """One way to break a repository, and the finding that must name it."""
+
+    broken: str
+    expected: str
+    breaks: Callable[[Path], None]
+
+
+FAULTS = (
+    Fault("an engine of another processor", "engine-gpu-arch-mismatch", _other_cpu),
+    Fault("a backend this image lacks", "runtime-library-load", _no_backend),
+    Fault("an engine file cut on the way", "checkpoint-conversion", _cut_engine),
 )
 
 
 def run(repository: ModelRepository) -> list[Drilled]:
     """Break a copy of the repository in each way, serve it apart, and diagnose it blind."""
-    return [_drill(repository, *fault) for fault in FAULTS]
+    with ThreadPoolExecutor(len(FAULTS)) as pool:
+        return list(pool.map(lambda fault: _drill(repository, fault), FAULTS))
 
 
-def _drill(
-    repository: ModelRepository, broken: str, expected: str, breaks: Callable[[Path], None]
-) -> Drilled:
-    lab = current()
-    folder = lab.folder / "drill"
+def _drill(repository: ModelRepository, fault: Fault) -> Drilled:
+    lab, server = current(), f"{SERVER}-{fault.expected}"
+    folder = lab.folder / server
     shutil.rmtree(folder, ignore_errors=True)
     # Real copies: the layout's engine may be a hard link to the kept one.
     shutil.copytree(repository.path, folder, copy_function=shutil.copyfile)
-    breaks(folder)
-    log = lab.folder / f"{SERVER}.log"
+    fault.breaks(folder)
+    log = lab.folder / f"{server}.log"
     since = log.stat().st_size if log.exists() else 0
-    running, _ = lab.serve(str(folder), SERVER, strict=False, timeout=60)
+    running, _ = lab.serve(str(folder), server, strict=False, timeout=60)
     try:
-        found = diagnose(
-            collect(running.facts["http"], running.facts["metrics"], log, since=since)
-        ).findings
+        evidence = collect(running.facts["http"], running.facts["metrics"], log, since=since)
     finally:
-        stop_triton(running)
+        stop(running)
         shutil.rmtree(folder, ignore_errors=True)
-    best: Finding | None = found[0] if found else None
-    return Drilled(
-        broken, expected, best.id if best else "nothing", best.evidence[0] if best else ""
-    )
+    found = diagnose(evidence).findings
+    if not found:
+        return Drilled(fault.broken, fault.expected, "nothing", "")
+    return Drilled(fault.broken, fault.expected, found[0].id, found[0].evidence[0])
 
 
 def table(drills: list[Drilled]) -> Any:

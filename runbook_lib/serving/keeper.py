@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +63,17 @@ def write_json(path: Path, value: object) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(value), encoding="utf-8")
     part.replace(path)
+
+
+def remove_all(patterns: list[str]) -> None:
+    """Remove what a server leaves outside its own folder: files, sockets and folders, by patterns."""
+    for pattern in patterns:
+        for name in glob.glob(pattern):  # noqa: PTH207 - a pattern of absolute paths
+            path = Path(name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _die_with_parent(parent: int) -> None:
@@ -147,10 +160,12 @@ def keep(spec: dict[str, Any]) -> None:
         "facts": spec["facts"],
         "log": spec["log"],
         "owner": spec["owner"],
+        "leftovers": spec["leftovers"],
     }
     write_json(state, {"phase": "running", **facts, **refs})
     reason = _watch(child, owner, reader)
     _end(child, spec["stop_seconds"])
+    remove_all(spec["leftovers"])
     write_json(state, {"phase": "ended", **facts, "reason": reason, "code": child.returncode})
 
 

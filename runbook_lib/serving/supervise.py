@@ -26,7 +26,7 @@ __all__ = [
     "Owner",
     "Running",
     "ServerSpec",
-    "ended",
+    "clean_up",
     "find",
     "free_ports",
     "listing",
@@ -66,13 +66,17 @@ class Owner:
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """One server to start. `facts` (ports, URIs) are written down; `env` never is."""
+    """One server to start. `facts` (ports, URIs) are written down; `env` never is.
+
+    `leftovers` are patterns of what it leaves outside, and are removed when it has ended.
+    """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
     facts: Mapping[str, Any] = field(default_factory=dict)
+    leftovers: Sequence[str] = ()
     stop_seconds: float = 10.0
 
 
@@ -86,6 +90,7 @@ class Running:
     owner: Owner | None
     log: Path
     facts: Mapping[str, Any]
+    leftovers: tuple[str, ...] = ()
 
     def alive(self) -> bool:
         """Whether the server process itself still runs."""
@@ -125,6 +130,7 @@ def start(spec: ServerSpec, folder: Path, owner: Owner | None) -> Running:
         "env": dict(spec.env),
         "cwd": str(spec.cwd),
         "facts": dict(spec.facts),
+        "leftovers": list(spec.leftovers),
         "state": str(state),
         "log": str(log),
         "owner": owner_fact,
@@ -183,7 +189,8 @@ def find(folder: Path, name: str) -> Running | None:
     if not server.alive() and not watcher.alive():
         return None
     owner = Owner(**state["owner"]) if state["owner"] else None
-    return Running(name, server, watcher, owner, Path(state["log"]), state["facts"])
+    left = tuple(state.get("leftovers", ()))
+    return Running(name, server, watcher, owner, Path(state["log"]), state["facts"], left)
 
 
 def listing(folder: Path) -> list[Running]:
@@ -192,15 +199,12 @@ def listing(folder: Path) -> list[Running]:
     return [running for name in names if (running := find(folder, name)) is not None]
 
 
-def ended(folder: Path) -> list[tuple[dict[str, Any], Path]]:
-    """Facts and log of every server of a folder that has ended, however it ended."""
-    states = [(path, _read(path)) for path in sorted(folder.glob("*.json"))]
-    dead = [
-        (path, state)
-        for path, state in states
-        if "log" in state and find(folder, path.stem) is None
-    ]
-    return [(state["facts"], Path(state["log"])) for _, state in dead]
+def clean_up(folder: Path) -> None:
+    """Remove what the ended servers of a folder left behind, however they ended."""
+    for path in sorted(folder.glob("*.json")):
+        state = _read(path)
+        if "leftovers" in state and find(folder, path.stem) is None:
+            keeper.remove_all(state["leftovers"])
 
 
 def stop(running: Running, *, timeout: float = 20.0) -> None:
@@ -221,6 +225,7 @@ def stop(running: Running, *, timeout: float = 20.0) -> None:
         if not running.keeper.alive():
             _signal(running.server, signal.SIGKILL)
         time.sleep(0.02)
+    keeper.remove_all(list(running.leftovers))
 
 
 def _signal(process: Owner, number: signal.Signals) -> None:

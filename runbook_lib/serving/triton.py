@@ -32,9 +32,7 @@ __all__ = [
     "get_json",
     "is_ready",
     "post_json",
-    "remove_leftovers",
     "start_triton",
-    "stop_triton",
 ]
 
 
@@ -131,7 +129,7 @@ def start_triton(
                 what=f"Triton ({name})",
             )
         except ServiceError as error:
-            stop_triton(running)
+            stop(running)
             if attempt < 2 and _port_was_taken(running.log, began_at):
                 continue
             raise _explained(error, running.log, began_at) from None
@@ -179,25 +177,12 @@ def _spec(
     environment = install.environment() | (credentials.environment() if credentials else {})
     # Without it Triton copies an object store's models to /tmp, and leaves them there when killed.
     environment["TRITON_AWS_MOUNT_DIRECTORY"] = str(localized)
-    return ServerSpec(name, argv, environment, folder, facts, stop_seconds=8.0)
+    leftovers = [f"/dev/shm/{_shared_memory(http)}*", str(localized)]  # noqa: S108 - where Triton puts it
+    return ServerSpec(name, argv, environment, folder, facts, leftovers, stop_seconds=8.0)
 
 
 def _shared_memory(http_port: int) -> str:
     return f"runbook-{http_port}-"
-
-
-def stop_triton(running: Running) -> None:
-    """End a server and remove what a killed one leaves: shared memory and its copies of models."""
-    stop(running)
-    remove_leftovers(running.facts, running.log)
-
-
-def remove_leftovers(facts: Mapping[str, Any], log: Path) -> None:
-    """Remove the shared memory and the copies of models of a server that has ended."""
-    port = int(str(facts["http"]).rpartition(":")[2])
-    for segment in Path("/dev/shm").glob(f"{_shared_memory(port)}*"):  # noqa: S108 - where Triton puts it
-        segment.unlink(missing_ok=True)
-    shutil.rmtree(log.with_suffix(".models"), ignore_errors=True)
 
 
 def _size(path: Path) -> int:

@@ -26,7 +26,8 @@ from runbook_lib.lab.repositories import lay_out
 from runbook_lib.lab.scoring import exact_match, load_questions
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
-from runbook_lib.serving.triton import generate, stop_triton
+from runbook_lib.serving.supervise import stop
+from runbook_lib.serving.triton import generate
 from runbook_lib.study.pareto import OBJECTIVES, choose, mark_front
 
 __all__ = ["Cell", "accuracy_of", "cells_of", "changes_of", "require_measured", "study", "table"]
@@ -156,7 +157,7 @@ def _serve_and_measure(
         found = measure(run)
         accuracy = accuracy_of(url, repository.entry_model) if known else None
     finally:
-        stop_triton(running)
+        stop(running)
     return TradeOffRow(
         label=cell.label,
         profile=shown,

@@ -17,8 +17,8 @@ import pytest
 from runbook_lib.errors import ServiceError
 from runbook_lib.lab import environment
 from runbook_lib.repository.lint import lint
-from runbook_lib.serving.supervise import Owner
-from runbook_lib.serving.triton import post_json, start_triton, stop_triton
+from runbook_lib.serving.supervise import Owner, stop
+from runbook_lib.serving.triton import post_json, start_triton
 
 Tree = Mapping[str, str | bytes | None]
 TREES: dict[str, tuple[str, Tree]] = {}
@@ -591,7 +591,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         install, str(root), log, owner=Owner.this_process(), strict=False, timeout=150
     )
     yield post_json(f"{server.facts['http']}/v2/repository/index", {})
-    stop_triton(server)
+    stop(server)
 
 
 @pytest.mark.parametrize("what", TREES)
@@ -662,5 +662,5 @@ def is_served(models: Path, folder: Path, *, seconds: float, told: bool = False)
         if told:
             raise
         return False
-    stop_triton(server)
+    stop(server)
     return True

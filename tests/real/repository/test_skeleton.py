@@ -11,8 +11,8 @@ from runbook_lib.errors import RepositoryError, ServiceError
 from runbook_lib.lab import environment
 from runbook_lib.repository.lint import lint
 from runbook_lib.repository.skeleton import guide_layout, skeleton
-from runbook_lib.serving.supervise import Owner
-from runbook_lib.serving.triton import generate, post_json, start_triton, stop_triton
+from runbook_lib.serving.supervise import Owner, stop
+from runbook_lib.serving.triton import generate, post_json, start_triton
 
 NAMES = {"ensemble", "tensorrt_llm_bls", "tokenizer"}
 
@@ -25,7 +25,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         environment.ensure().triton, str(folder / "models"), folder, owner=Owner.this_process()
     )
     yield server.facts["http"]
-    stop_triton(server)
+    stop(server)
 
 
 def test_the_skeleton_loads_whole(url: str) -> None:
@@ -92,7 +92,7 @@ def test_triton_loads_no_model_of_the_guides_layout_and_the_lint_says_why(tmp_pa
     try:
         index = post_json(f"{server.facts['http']}/v2/repository/index", {})
     finally:
-        stop_triton(server)
+        stop(server)
     assert [one["name"] for one in index if one.get("state") == "READY"] == []
     for backends in ("cpu", "trtllm"):
         result = lint(tmp_path / "models", backends=backends)

@@ -21,7 +21,7 @@ from runbook_lib.repository import objects
 from runbook_lib.repository.s3 import open_client
 from runbook_lib.repository.store import S3Access, push, read_manifest, triton_uri, verify
 from runbook_lib.serving.supervise import Owner, stop
-from runbook_lib.serving.triton import generate, start_triton, stop_triton
+from runbook_lib.serving.triton import generate, start_triton
 
 CODE = "tokenizer/1/model.py"
 
@@ -69,7 +69,7 @@ def test_what_was_pushed_is_verified_and_served_by_triton(
     try:
         answer = generate(server.facts["http"], "ensemble", "stored and served", max_tokens=6)
     finally:
-        stop_triton(server)
+        stop(server)
     assert (answer["text_output"], answer["output_lengths"]) == ("stored", 6)
 
 

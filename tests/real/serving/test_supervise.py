@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -52,6 +53,25 @@ def test_stopping_ends_the_server_and_what_it_started(tmp_path):
     assert not running.alive()
     assert supervise.find(tmp_path, "one") is None
     assert all(not supervise.keeper.process_start(pid) for pid in children)
+
+
+@pytest.mark.parametrize("way", ["stop", "keeper", "server"])
+def test_what_a_server_left_outside_goes_with_it_however_it_ended(tmp_path, way):
+    outside = tmp_path / "outside"
+    (outside / "server-1").mkdir(parents=True)
+    (outside / "server-1.sock").touch()
+    (outside / "another.sock").touch()
+    spec = sleeper(tmp_path, ["sleep", "300"])
+    spec = dataclasses.replace(spec, leftovers=[f"{outside}/server-1*"])
+    running = supervise.start(spec, tmp_path, None)
+    if way == "stop":
+        supervise.stop(running)
+    else:
+        os.kill(getattr(running, way).pid, signal.SIGKILL)
+        assert gone(running.server)
+        assert gone(running.keeper)
+    supervise.clean_up(tmp_path)
+    assert [path.name for path in outside.iterdir()] == ["another.sock"]
 
 
 @pytest.mark.parametrize("victim", ["keeper", "server"])
