@@ -120,7 +120,6 @@ def _spec(folder: Path, ports: list[int]) -> ServerSpec:
         f"-volume.port.grpc={port['volume_grpc']}",
         "-volume.max=0",
         "-volume.minFreeSpace=64MiB",
-        "-volume.preStopSeconds=0",  # for a cluster's sake it waits ten seconds before it ends
         "-filer",
         f"-filer.port={port['filer']}",
         f"-filer.port.grpc={port['filer_grpc']}",
