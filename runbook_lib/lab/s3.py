@@ -8,6 +8,7 @@ import secrets
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def start_s3(folder: Path, owner: Owner | None, *, timeout: float = 60.0) -> Obj
         LabError: it did not become ready; with the last lines of its log.
     """
     keys = _keys(folder)
-    if (known := find(folder, NAME)) is not None and _answers(known.facts["endpoint"]):
+    if (known := find(folder, NAME)) is not None and _answers(known.facts):
         return ObjectStore(known.facts["endpoint"], keys, known)
     if known is not None:
         stop(known)
@@ -67,8 +68,7 @@ def start_s3(folder: Path, owner: Owner | None, *, timeout: float = 60.0) -> Obj
 
 
 def _wait(running: Running, timeout: float) -> None:
-    endpoint = running.facts["endpoint"]
-    wait_healthy(running, lambda: _answers(endpoint), timeout=timeout, what="The S3 server")
+    wait_healthy(running, lambda: _answers(running.facts), timeout=timeout, what="The S3 server")
 
 
 def _program() -> Path:
@@ -133,18 +133,35 @@ def _spec(folder: Path, ports: list[int]) -> ServerSpec:
     environment = {
         key: os.environ[key] for key in ("HOME", "PATH", "LANG", "TMPDIR") if key in os.environ
     }
-    facts = {"endpoint": f"http://127.0.0.1:{port['s3']}"}
+    facts = {
+        "endpoint": f"http://127.0.0.1:{port['s3']}",
+        "master": f"http://127.0.0.1:{port['master']}",
+    }
     sockets = [f"/tmp/seaweedfs-*-{one}.sock" for one in ports]  # noqa: S108 - where it puts them
     # It takes 15 s to end by itself; a kill loses nothing: its files are logs that it only adds to.
     return ServerSpec(NAME, argv, environment, folder, facts, sockets, stop_seconds=1.0)
 
 
-def _answers(endpoint: str) -> bool:
-    """Ready when it refuses us politely: the gateway is up and knows its keys."""
+def _answers(facts: Mapping[str, str]) -> bool:
+    """Whether the gateway is up, and the master knows the volumes that hold the data."""
+    return _gateway_answers(facts["endpoint"]) and _has_volumes(facts.get("master", ""))
+
+
+def _gateway_answers(endpoint: str) -> bool:
+    """Up when it refuses us politely: it knows its keys."""
     try:
         with urllib.request.urlopen(f"{endpoint}/status", timeout=2) as answer:
             return bool(answer.status == 200)
     except urllib.error.HTTPError as error:
         return error.code == 403
     except OSError:
+        return False
+
+
+def _has_volumes(master: str) -> bool:
+    """Before a volume server has registered, objects are listed but can't be read."""
+    try:
+        with urllib.request.urlopen(f"{master}/dir/status", timeout=2) as answer:
+            return bool(json.load(answer)["Topology"]["DataCenters"])
+    except (OSError, ValueError, KeyError, TypeError):
         return False
