@@ -56,5 +56,6 @@ def ask_triton() -> Verdict:
     for model in models:
         said = next((line.text for line in evidence.lines if model in line.text), "not loaded")
         ours = next(one for one in findings if one.model == model and one.severity == "error")
-        rows.append((model, said, ours.message, ours.fix))
+        here = f"{folder}/"  # a temporary folder: the reader's own tree has the same names
+        rows.append((model, said, ours.message.replace(here, ""), ours.fix.replace(here, "")))
     return Verdict(tuple(rows))

@@ -38,7 +38,7 @@ SHOWN_GAUGE = re.compile(
 # The lab's Triton is a CPU build: it says these at each start, and nothing is wrong.
 HARMLESS = re.compile(
     r"CudaDriverHelper has not been initialized|unable to create stream for ensemble"
-    r"|failed to allocate pinned system memory"
+    r"|(failed|Unable) to allocate pinned system memory"
 )
 
 
