@@ -75,10 +75,10 @@ def build_changes(profile: DeploymentProfile, *, rebuild: bool = False) -> list[
     if not rebuild and kept_engine(inputs, read_identity, store=cache_dir() / ENGINES) is not None:
         return []
     names = [step.step for step in build_commands(profile, environment.expected(), Path("WORK"))]
-    return [
-        Change("run", name, f"{profile.dtype}, {profile.quantization}, KV {profile.kv_cache_dtype}")
-        for name in names
-    ]
+    # The weights and limits count too: an approval must not fit another engine.
+    key = digest_of(inputs).removeprefix("sha256:")[:12]
+    detail = f"{profile.dtype}, {profile.quantization}, KV {profile.kv_cache_dtype}, inputs {key}"
+    return [Change("run", name, detail) for name in names]
 
 
 def past_builds() -> list[float]:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from runbook_lib.artifacts import utc_now
-from runbook_lib.errors import ProfileError, RunbookError
+from runbook_lib.errors import ProfileError, RecordError, RunbookError
 from runbook_lib.parameters import Page, page_named, validate
 from runbook_lib.places import notebooks_dir
-from runbook_lib.profile import load_profile
+from runbook_lib.profile import load_profile, profiles_dir
 from runbook_lib.record.receipts import page_key, receipt_holds, write_receipt
 from runbook_lib.record.run import Run
+
+if TYPE_CHECKING:
+    from runbook_lib.lab.lab import Lab
 
 __all__ = ["Order", "PageResult", "RunReport", "planned", "run_pages"]
 
 OnEvent = Callable[[str, Any], None]
+PROFILES = "RUNBOOK_PROFILES"
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def planned(order: Order) -> list[tuple[Page, dict[str, Any]]]:
         page = page_named(name)
         names = {one.name for one in page.parameters}
         given = {
-            "profile": order.profile,
+            "profile": _reference(order.profile),
             "target": order.target,
             "approve": order.approve,
             **order.parameters,
@@ -89,6 +95,25 @@ def planned(order: Order) -> list[tuple[Page, dict[str, Any]]]:
             (page, validate(page, {key: value for key, value in given.items() if key in names}))
         )
     return chosen
+
+
+def _reference(profile: str) -> str:
+    """A profile's file by its whole path: pages run in another folder than this one."""
+    own_file = profile.endswith((".yaml", ".yml")) and Path(profile).is_file()
+    return str(Path(profile).absolute()) if own_file else profile
+
+
+@contextmanager
+def _same_profiles() -> Iterator[None]:
+    """Pages look for profiles where this process does, `profiles` of the present folder included."""
+    before = os.environ.get(PROFILES)
+    os.environ[PROFILES] = str(profiles_dir())
+    try:
+        yield
+    finally:
+        os.environ.pop(PROFILES)
+        if before is not None:
+            os.environ[PROFILES] = before
 
 
 def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
@@ -105,26 +130,37 @@ def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
     from runbook_lib.record.interruption import interruptible
 
     chosen = planned(order)
-    run = Run.open(order.resume) if order.resume else Run.create(order.outputs, order.profile)
+    profile = _reference(order.profile)
+    run = Run.open(order.resume) if order.resume else Run.create(order.outputs, profile)
     on_event("run", run)
-    run.note(target=order.target, status="running")
+    with _written(run):
+        run.note(target=order.target, status="running")
     course = _Course(run, order, on_event)
     try:
         on_event("lab", "")
-        with interruptible(), at_hand(_lab_name(run), lambda line: on_event("line", line)) as lab:
-            try:
-                for page, values in chosen:
-                    course.go_on(page, values)
-            finally:
-                lab.save_logs(run.logs)
+        told = partial(on_event, "line")
+        with interruptible(), _same_profiles(), at_hand(_lab_name(run), told) as lab:
+            _pages_of(chosen, course, lab)
     except BaseException as error:
-        reason = error.what if isinstance(error, RunbookError) else type(error).__name__
-        for page, _ in chosen[len(course.results) :]:
-            course.results.append(PageResult(page.name, "not_run", 0.0, reason))
+        course.cut_short([page for page, _ in chosen], error)
+        with suppress(RecordError):  # what ended the run is told, not what came of it
+            _close(run, course.results)
         raise
-    finally:
-        _close(run, course.results)
+    _close(run, course.results)
     return RunReport(run, tuple(course.results))
+
+
+def _pages_of(chosen: Sequence[tuple[Page, dict[str, Any]]], course: _Course, lab: Lab) -> None:
+    """Run the pages, and keep what the lab's servers said meanwhile."""
+    try:
+        for page, values in chosen:
+            course.go_on(page, values)
+    except BaseException:
+        with suppress(OSError):
+            lab.save_logs(course.run.logs)
+        raise
+    with _written(course.run):
+        lab.save_logs(course.run.logs)
 
 
 def _lab_name(run: Run) -> str:
@@ -140,6 +176,7 @@ class _Course:
     order: Order
     on_event: OnEvent
     results: list[PageResult] = field(default_factory=list)
+    at_work: str = ""
 
     def go_on(self, page: Page, values: dict[str, Any]) -> None:
         """Run a page, hold it where its receipt does, or leave it after one that failed."""
@@ -151,11 +188,22 @@ class _Course:
             result = PageResult(page.name, "held", 0.0, "its receipt holds")
         else:
             self.on_event("page", page)
+            self.at_work = page.name
             result = self._executed(source, page, values)
             if result.status == "completed":
-                write_receipt(self.run, page, key)
+                with _written(self.run):
+                    write_receipt(self.run, page, key)
         self.results.append(result)
         self.on_event("page_done", result)
+
+    def cut_short(self, pages: Sequence[Page], error: BaseException) -> None:
+        """Write down how the pages that are left ended: the one at work failed, the others never ran."""
+        reason = error.what if isinstance(error, RunbookError) else str(error)
+        for page in pages[len(self.results) :]:
+            status: Literal["failed", "not_run"] = (
+                "failed" if page.name == self.at_work else "not_run"
+            )
+            self.results.append(PageResult(page.name, status, 0.0, reason or type(error).__name__))
 
     def _executed(self, source: Path, page: Page, values: dict[str, Any]) -> PageResult:
         from runbook_lib.record.export import to_html
@@ -190,8 +238,26 @@ def _close(run: Run, results: Sequence[PageResult]) -> None:
         for one in results
     }
     known = run.about().get("pages", {})
-    run.note(
-        status="completed" if ok else "failed", ended=utc_now().isoformat(), pages=known | pages
-    )
-    write_index(run)
+    with _written(run):
+        run.note(
+            status="completed" if ok else "failed", ended=utc_now().isoformat(), pages=known | pages
+        )
+        write_index(run)
     write_manifest(run.folder)
+
+
+@contextmanager
+def _written(run: Run) -> Iterator[None]:
+    """Something is written into the record.
+
+    Raises:
+        RecordError: it can't be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"The record {run.id} can't be written to its end.",
+            why=str(error.strerror),
+            fix="Free some space or mend the folder's permissions, then go on with --resume.",
+        ) from None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import Service, digest_of
-from runbook_lib.files import write_whole
+from runbook_lib.artifacts import Engine, ModelRepository, Service, digest_of
+from runbook_lib.errors import RunbookError
+from runbook_lib.files import content_digest, list_files, write_whole
 from runbook_lib.parameters import PAGES, Page
 from runbook_lib.profile import load_profile
 from runbook_lib.record.run import Run
@@ -51,12 +53,39 @@ def receipt_holds(run: Run, page: Page, key: str) -> bool:
     made = _artifact_digest(run, page.makes)
     if not made or receipt != {"key": key, "made": made}:
         return False
-    return page.name != "03_deploy" or _still_served(run)
+    look = STILL_THERE.get(page.name)
+    try:
+        return look is None or look(run)
+    except RunbookError:
+        return False  # the page itself says what is wrong with it
+
+
+def _still_built(run: Run) -> bool:
+    """An engine is only held where it lies as it was built: a cache may be cleared."""
+    engine = Engine.read(run.artifacts)
+    kept = list_files(Path(engine.path), leave_out=["receipt.json"])
+    return content_digest(kept) == engine.engine_digest
+
+
+def _still_stored(run: Run) -> bool:
+    """A repository is only held when it still is laid out and stored."""
+    from runbook_lib.lab.repositories import publish_changes
+
+    repository = ModelRepository.read(run.artifacts)
+    return Path(repository.path).is_dir() and not publish_changes(repository)
 
 
 def _still_served(run: Run) -> bool:
     """A deployment is only held when its servers still answer."""
     return all(is_ready(replica.http) for replica in Service.read(run.artifacts).replicas)
+
+
+STILL_THERE: dict[str, Callable[[Run], bool]] = {
+    "01_build_engine": _still_built,
+    "02_model_repository": _still_stored,
+    "03_deploy": _still_served,
+}
+"""What a page made outside the record, which the record can't vouch for."""
 
 
 def write_receipt(run: Run, page: Page, key: str) -> None:

@@ -39,7 +39,8 @@ class Run:
         Raises:
             RecordError: the folder can't be made (no permission, no space).
         """
-        slug = re.sub(r"[^a-z0-9.]+", "-", profile.lower().removesuffix(".yaml"))[-40:].strip("-.")
+        name = Path(profile).stem if Path(profile).is_absolute() else profile
+        slug = re.sub(r"[^a-z0-9.]+", "-", name.lower().removesuffix(".yaml"))[-40:].strip("-.")
         folder = outputs / f"{utc_now():%Y%m%dT%H%M%SZ}-{slug}-{secrets.token_hex(3)}"
         run = cls(folder)
         try:
