@@ -134,6 +134,7 @@ def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
     run = Run.open(order.resume) if order.resume else Run.create(order.outputs, profile)
     on_event("run", run)
     with _written(run):
+        run.unseal()
         run.note(target=order.target, status="running")
     course = _Course(run, order, on_event)
     try:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from runbook_lib.artifacts import Artifact
 from runbook_lib.changes import Change, Check
-from runbook_lib.errors import PreflightError
+from runbook_lib.errors import PreflightError, RecordError
 from runbook_lib.parameters import PAGES, Page, page_named, validate
 from runbook_lib.places import outputs_dir
 from runbook_lib.profile import DeploymentProfile, Effective, load_profile
@@ -182,10 +182,12 @@ def open_page(name: str, **values: Any) -> OpenPage:
     """Open a page with the values of its parameters cell.
 
     The run is the folder given, else the newest of the profile below the outputs folder, else a
-    new one. Environment variables of the guide (MAX_BATCH_SIZE, …) take part in the profile.
+    new one. A finished record is never written into: a new run goes on from its artifacts.
+    Environment variables of the guide (MAX_BATCH_SIZE, …) take part in the profile.
 
     Raises:
         ProfileError: a parameter or the profile is wrong; nothing was changed.
+        RecordError: the run that was named is no run, or a finished record.
     """
     page = page_named(name)
     checked = validate(page, values)
@@ -194,8 +196,18 @@ def open_page(name: str, **values: Any) -> OpenPage:
 
 
 def _run_of(page: Page, values: dict[str, Any]) -> Run:
+    """The run to work in: never one that is sealed, since a page writes into it."""
     if values["run"]:
-        return Run.open(Path(values["run"]))
+        named = Run.open(Path(values["run"]))
+        if named.sealed:
+            raise RecordError(
+                f"{named.id} is a finished record.",
+                why="A page writes into its run, and the record's digests would no longer hold.",
+                fix=f"runbook run {page.name} --resume {named.folder}   (or leave `run` empty)",
+            )
+        return named
     outputs, profile = outputs_dir(), str(values["profile"])
     newest = None if page is PAGES[0] else Run.newest(outputs, profile)
-    return newest or Run.create(outputs, profile)
+    if newest is None:
+        return Run.create(outputs, profile)
+    return newest.continued() if newest.sealed else newest

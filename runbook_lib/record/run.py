@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,6 +15,7 @@ from typing import Any
 from runbook_lib.artifacts import utc_now
 from runbook_lib.errors import RecordError
 from runbook_lib.files import write_whole
+from runbook_lib.record.digests import MANIFEST
 
 __all__ = ["Run"]
 
@@ -84,6 +86,27 @@ class Run:
             if fitting:
                 return max(fitting, key=lambda run: str(run.about().get("started")))
         return None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether its digests are written: from then on nothing in it may change."""
+        return (self.folder / MANIFEST).exists()
+
+    def unseal(self) -> None:
+        """Take the digests away, since the run goes on; until its end it can't be verified."""
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+
+    def continued(self) -> Run:
+        """A new run that starts from copies of this one's artifacts; this one stays as it is.
+
+        Raises:
+            RecordError: as `create`.
+        """
+        following = Run.create(self.folder.parent, str(self.about().get("profile")))
+        if self.artifacts.is_dir():
+            shutil.copytree(self.artifacts, following.artifacts)
+        following.note(continues=self.id)
+        return following
 
     @property
     def id(self) -> str:

@@ -5,6 +5,7 @@ from runbook_lib.changes import Change, Check
 from runbook_lib.errors import ApprovalError, PreflightError, ProfileError, RecordError, UsageError
 from runbook_lib.record import page as module
 from runbook_lib.record.approval import given_before
+from runbook_lib.record.digests import verify_folder, write_manifest
 from runbook_lib.record.page import headless, open_page
 from runbook_lib.record.run import Run
 from runbook_lib.ui import forms
@@ -201,3 +202,13 @@ def test_a_page_ends_with_what_it_made_and_where_to_go(name):
     assert page.run.id in said
     following = {"00_plan": "01_build_engine.ipynb", "06_troubleshoot": "runbook record verify"}
     assert following.get(name, ".ipynb") in said
+
+
+def test_a_page_never_writes_into_a_finished_record(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNBOOK_OUTPUTS", str(tmp_path))
+    done = Run.create(tmp_path, "lab/tiny")
+    write_manifest(done.folder)
+    assert open_page("01_build_engine").run.about()["continues"] == done.id
+    with pytest.raises(RecordError, match="is a finished record"):
+        open_page("01_build_engine", run=str(done.folder))
+    assert verify_folder(done.folder) == []

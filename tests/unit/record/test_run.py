@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.errors import RecordError
+from runbook_lib.record.digests import verify_folder, write_manifest
 from runbook_lib.record.run import Run
 
 FEW_EXAMPLES = settings(max_examples=40, deadline=None)  # a busy machine is no fault
@@ -114,3 +115,18 @@ def test_a_run_has_a_place_for_everything(tmp_path):
         place.relative_to(tmp_path).as_posix() for place in (run.artifacts, run.data, run.logs)
     ]
     assert names == ["artifacts", "data", "logs"]
+
+
+def test_a_sealed_run_is_gone_on_from_and_never_written_into(tmp_path):
+    first = Run.create(tmp_path, "lab/tiny")
+    first.artifacts.mkdir()
+    (first.artifacts / "plan.json").write_text("{}")
+    assert not first.sealed
+    write_manifest(first.folder)
+    assert first.sealed
+    second = first.continued()
+    assert second.folder != first.folder
+    assert (second.artifacts / "plan.json").read_text() == "{}"
+    assert second.about()["continues"] == first.id
+    assert not second.sealed
+    assert verify_folder(first.folder) == []
