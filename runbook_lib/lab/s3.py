@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import secrets
@@ -154,7 +155,7 @@ def _gateway_answers(endpoint: str) -> bool:
             return bool(answer.status == 200)
     except urllib.error.HTTPError as error:
         return error.code == 403
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 

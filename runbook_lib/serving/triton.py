@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -124,10 +125,12 @@ def start_triton(
         try:
             seconds = wait_healthy(
                 running,
-                partial(is_ready, running.facts["http"], path="ready" if strict else "live"),
+                partial(_is_up, running.facts, "ready" if strict else "live"),
                 timeout=timeout,
                 what=f"Triton ({name})",
             )
+            if _port_was_taken(running.log, began_at):
+                raise ServiceError(f"Triton ({name}) lost a port to another server.")
         except ServiceError as error:
             stop(running)
             if attempt < 2 and _port_was_taken(running.log, began_at):
@@ -181,6 +184,11 @@ def _spec(
     return ServerSpec(name, argv, environment, folder, facts, leftovers, stop_seconds=8.0)
 
 
+def _is_up(facts: Mapping[str, Any], path: str) -> bool:
+    """Ready, and its metrics answer: Triton starts them last, and ends where it can't."""
+    return is_ready(facts["http"], path=path) and _answers(facts["metrics"])
+
+
 def _shared_memory(http_port: int) -> str:
     return f"runbook-{http_port}-"
 
@@ -220,10 +228,14 @@ def _explained(error: ServiceError, log: Path, began_at: int) -> ServiceError:
 
 def is_ready(url: str, *, path: str = "ready", timeout: float = 2.0) -> bool:
     """Whether the server says that it and all its models are ready (with `live`: that it lives)."""
+    return _answers(f"{url}/v2/health/{path}", timeout=timeout)
+
+
+def _answers(url: str, *, timeout: float = 2.0) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/v2/health/{path}", timeout=timeout) as answer:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
             return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
         return False
 
 
