@@ -1,53 +1,28 @@
 from __future__ import annotations
 
-import argparse
-import json
 import string
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook_lib.engine.commands import commands, notes
+from runbook_lib.engine.commands import VERSIONS, commands, notes
 from runbook_lib.errors import PlanError
+from runbook_lib.hardware import gpu_names
 from runbook_lib.profile import DeploymentProfile, load_profile
 from runbook_lib.profile_words import QUANTIZED
 
-# Names, types and choices as they were read from the release's own sources.
-RECORDED = json.loads(
-    (Path(__file__).resolve().parents[2] / "data/trtllm/flags-1.2.1.json").read_text("utf-8")
-)
-
-
-class RefusedError(Exception):
-    pass
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise RefusedError(message)
-
-
-def parser(tool):
-    """The release's own command line, made from its recorded flags; abbreviations don't count."""
-    made = Parser(prog=tool, allow_abbrev=False)
-    for name, about in RECORDED[tool].items():
-        if about.get("action") == "store_true":
-            made.add_argument(name, action="store_true")
-            continue
-        options = {"type": int} if about.get("type") == "int" else {}
-        if about.get("type") == "float":
-            options = {"type": float}
-        choices = [choice for choice in about.get("choices") or [] if choice is not None]
-        made.add_argument(
-            name,
-            *about.get("aliases", []),
-            choices=choices or None,
-            nargs=about.get("nargs"),
-            **options,
-        )
-    return made
+GOLDEN = Path(__file__).resolve().parents[2] / "data/trtllm/golden"
+GOLDEN_RELEASES = ("0.12.0", "0.13.0", "0.16.0", "0.18.2", "0.20.0", "1.2.1")
+GOLDEN_PROFILES = {
+    "llama-7b": {},
+    "llama-7b-fp8": {"dtype": "bf16", "quantization": "fp8", "kv_cache_dtype": "fp8"},
+    "llama-7b-awq": {"quantization": "awq", "tensor_parallel_size": 2},
+}
+TOOLS = {"quantize": "quantize", "trtllm-build": "trtllm-build"}
 
 
 def substitutions(text):
@@ -75,11 +50,22 @@ def split(text, delimiter):
 
 
 def made(**fields):
-    return commands(DeploymentProfile(model_name="m", **fields), weights="/weights/m", work="/work")
+    return commands(
+        DeploymentProfile(model_name="m", **fields), weights="/weights/m", work="/build"
+    )
 
 
 def of(found, step):
     return [one.argv for one in found if one.step == step]
+
+
+def words_of(found):
+    """Each command that a parser of the release is recorded for: its tool and its words."""
+    for one in found:
+        if one.step == "convert_checkpoint":
+            yield one.argv[1].split("/")[-2], one.argv[2:]
+        elif one.step in TOOLS:
+            yield TOOLS[one.step], one.argv[2 if one.argv[0] == "python3" else 1 :]
 
 
 PROFILES = st.fixed_dictionaries(
@@ -94,7 +80,9 @@ PROFILES = st.fixed_dictionaries(
         "max_input_len": st.integers(1, 100_000),
         "max_output_len": st.integers(1, 10_000),
         "max_beam_width": st.integers(1, 8),
+        "optimization_level": st.sampled_from([None, None, 3]),
         "streaming": st.booleans(),
+        "gpu": st.sampled_from([None, None, None, *gpu_names()]),
         "builder_flags": st.fixed_dictionaries(
             {}, optional={"use_context_fmha": st.booleans(), "use_gemm_plugin": st.booleans()}
         ),
@@ -102,53 +90,125 @@ PROFILES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
-@given(PROFILES)
-def test_the_release_itself_accepts_every_command_or_it_is_refused_with_reasons(fields):
-    cache = fields.pop("cache") or fields["dtype"]
+@pytest.mark.parametrize("version", VERSIONS)
+@settings(deadline=None, max_examples=80)
+@given(fields=PROFILES)
+def test_the_release_itself_accepts_every_command_or_it_is_refused_with_reasons(
+    version, fields, recorded
+):
+    cache = fields["cache"] or fields["dtype"]
+    fields = {name: value for name, value in fields.items() if name != "cache"}
     try:
-        found = made(**fields, kv_cache_dtype=cache)
+        found = made(**fields, kv_cache_dtype=cache, trtllm_version=version)
     except PlanError:
-        expected = fields["model_family"] == "phi" or fields["quantization"] == "int4_gptq"
-        assert expected, fields
+        with pytest.raises(PlanError, match=r"(?s)why: .*fix: "):
+            made(**fields, kv_cache_dtype=cache, trtllm_version=version)
         return
-    for one in found:
-        tool = {
-            "convert_checkpoint": "llama",
-            "quantize": "quantize",
-            "trtllm-build": "trtllm-build",
-        }.get(one.step)
-        if tool == "llama" and fields["model_family"] == "phi":
-            tool = "phi"
-        if tool:
-            parser(tool).parse_args(list(one.argv[1 if tool == "trtllm-build" else 2 :]))
-    built = parser("trtllm-build").parse_args(list(of(found, "trtllm-build")[0][1:]))
+    parsed = {tool: recorded.parse(version, tool, words) for tool, words in words_of(found)}
+    assert len(parsed) == 2
+    built = parsed["trtllm-build"]
     longest = fields["max_input_len"] + fields["max_output_len"]
     assert (built.max_batch_size, built.max_seq_len) == (fields["max_batch_size"], longest)
     assert built.max_num_tokens >= built.max_input_len == fields["max_input_len"]
+    (checkpoint,) = (one for tool, one in parsed.items() if tool != "trtllm-build")
+    assert checkpoint.dtype == fields["dtype"]
+    assert checkpoint.tp_size == fields["tensor_parallel_size"]
+    assert checkpoint.pp_size == fields["pipeline_parallel_size"]
+
+
+def test_each_family_precision_and_cache_is_accepted_by_each_release_or_refused_before(recorded):
+    counts = Counter()
+    for version in VERSIONS:
+        for family, dtype, quantization, cache in product(
+            ["llama", "codellama", "mistral", "phi"],
+            ["float16", "bfloat16", "float32"],
+            QUANTIZED,
+            ["", "int8", "fp8"],
+        ):
+            words = {"dtype": dtype, "quantization": quantization, "kv_cache_dtype": cache or dtype}
+            try:
+                found = made(model_family=family, trtllm_version=version, **words)
+            except PlanError:
+                counts["refused"] += 1
+                continue
+            for tool, argv in words_of(found):
+                recorded.parse(version, tool, argv)
+            counts["parsed"] += 1
+    # A rule that grows or shrinks shows here.
+    assert counts == {"parsed": 3312, "refused": 1872}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_plain_profile_is_refused_by_no_release(version, recorded):
+    for fields in GOLDEN_PROFILES.values():
+        found = made(**fields, trtllm_version=version)
+        for tool, words in words_of(found):
+            recorded.parse(version, tool, words)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_proof_refuses_the_guides_own_line(version, recorded, refused_by_the_parser):
+    for words in (["--max_output_len", "512"], ["--dtype", "float16"], ["--use_context_fmha", "1"]):
+        with pytest.raises(refused_by_the_parser):
+            recorded.parse(version, "trtllm-build", words)
+
+
+@pytest.mark.parametrize("name", GOLDEN_PROFILES)
+@pytest.mark.parametrize("version", GOLDEN_RELEASES)
+def test_the_commands_are_those_that_were_read_and_agreed(version, name):
+    fields = {**GOLDEN_PROFILES[name], "trtllm_version": version}
+    profile = load_profile("tensorrt-llm/llama-7b", overrides=fields).value
+    found = commands(profile, weights="/weights/llama-2-7b", work="/build")
+    said = "".join(f"{one}\n" for one in found)
+    assert said == (GOLDEN / f"{name}-{version}.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["llama-7b", "mistral-7b", "codellama-7b", "phi-2.7b"])
 def test_a_shipped_profile_writes_every_limit_out(name):
     profile = load_profile(f"tensorrt-llm/{name}").value
-    (build,) = of(commands(profile, weights="/w", work="/work"), "trtllm-build")
+    (build,) = of(commands(profile, weights="/w", work="/build"), "trtllm-build")
     for limit, value in profile.limits.model_dump().items():
         assert build[build.index(f"--{limit}") + 1] == str(value)
 
 
-def test_every_mandatory_place_of_the_templates_is_filled_and_no_other_is_named():
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_mandatory_place_of_the_templates_is_filled_and_no_other_is_named(version, recorded):
     found = {}
-    for argv in of(made(), "fill_templates"):
-        found[argv[3].split("/")[-2]] = set(substitutions(argv[4]))
-    assert set(found) == set(RECORDED["templates"])
-    for model, known in RECORDED["templates"].items():
-        assert set(known["mandatory"]) <= found[model] <= set(known["placeholders"]), model
+    for argv in of(made(trtllm_version=version), "fill_templates"):
+        found[argv[3].split("/")[-2]] = set(substitutions(argv[-1]))
+    assert set(found) == set(recorded.templates[version])
+    for model, known in recorded.templates[version].items():
+        assert set(known["mandatory"]) <= found[model] <= set(known["names"]), model
+
+
+def test_scripts_come_from_the_image_since_it_has_them():
+    for version in VERSIONS:
+        found = made(trtllm_version=version)
+        fetched = version in {"0.12.0", "0.13.0", "0.14.0", "0.15.0", "0.16.0"}
+        assert bool(of(found, "get_scripts")) == fetched, version
+        (launch,) = of(found, "launch")
+        assert launch[1].startswith("/build/tensorrtllm_backend/" if fetched else "/app/"), version
+    places = {
+        version: of(made(trtllm_version=version), "convert_checkpoint")[0][1]
+        for version in ("0.19.0", "0.20.0")
+    }
+    assert "/examples/llama/" in places["0.19.0"]
+    assert "/examples/models/core/llama/" in places["0.20.0"]
+
+
+def test_flags_are_spelled_as_the_release_spells_them():
+    old = of(made(trtllm_version="0.12.0", optimization_level=2), "trtllm-build")[0]
+    new = of(made(trtllm_version="0.14.0"), "trtllm-build")[0]
+    assert old[old.index("--paged_kv_cache") + 1] == "enable"
+    assert old[old.index("--builder_opt") + 1] == "2"
+    assert new[new.index("--kv_cache_type") + 1] == "paged"
+    assert "--paged_kv_cache" not in new
 
 
 @settings(deadline=None)
 @given(st.text(alphabet=string.ascii_letters + ":,\\/ ", min_size=1))
 def test_a_path_with_signs_that_separate_arrives_whole(path):
-    found = commands(DeploymentProfile(model_name="m"), weights=path, work="/work")
+    found = commands(DeploymentProfile(model_name="m"), weights=path, work="/build")
     argv = next(argv for argv in of(found, "fill_templates") if "preprocessing" in argv[3])
     assert substitutions(argv[4])["tokenizer_dir"] == path
 
@@ -182,39 +242,32 @@ def test_streaming_decides_the_transaction_policy():
         assert substitutions(engine)["decoupled_mode"] == str(streaming).lower()
 
 
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"trtllm_version": "1.3.0rc21"}, "known: 1.2.1"),
-        ({"track": "llmapi"}, "its track is llmapi"),
-        ({"track": "lab"}, "its track is lab"),
-        ({"model_family": "falcon"}, "known: llama"),
-        ({"model_family": "phi", "pipeline_parallel_size": 2}, "pipeline stages"),
-        ({"model_family": "phi", "quantization": "gptq"}, "GPTQ"),
-        ({"model_family": "phi", "quantization": "awq"}, "PhiForCausalLM"),
-        ({"model_family": "phi", "kv_cache_dtype": "fp8"}, "PhiForCausalLM"),
-        ({"quantization": "gptq", "kv_cache_dtype": "fp8"}, "stays in dtype"),
-        ({"optimization_level": 3}, "0.14"),
-        ({"entry_model": "tensorrt_llm_bls"}, "entered by `ensemble`"),
-        ({"builder_cmd": "trtllm-build {dtype}"}, "builder_cmd"),
-        ({"builder_flags": {"remove_input_padding": False}}, "in-flight batching needs it"),
-        ({"builder_flags": {"use_gemm_plugin": "auto"}}, "must be true or false"),
-        ({"builder_flags": {"use_custom_all_reduce": True}}, "is not known here"),
-    ],
-)
-def test_what_the_release_can_not_do_is_refused_with_the_reason(fields, told):
-    with pytest.raises(PlanError) as caught:
-        made(**fields)
-    assert told in caught.value.why
-
-
-def test_all_reasons_are_told_at_once():
-    with pytest.raises(PlanError) as caught:
-        made(optimization_level=1, builder_flags={"remove_input_padding": False, "x": 1})
-    assert caught.value.why.count(";") >= 2
-
-
 def test_wishes_without_a_flag_are_told_and_not_dropped_in_silence():
     told = notes(load_profile("tensorrt-llm/llama-7b", overrides={"kv_cache_dtype": "fp8"}).value)
     assert any("workspace_size_mb" in note for note in told)
     assert any("fp8 KV cache" in note for note in told)
+
+
+def test_what_rests_on_no_source_is_told():
+    told = notes(DeploymentProfile(model_name="m", trtllm_version="0.21.0"))
+    assert any("No source of 0.21.0" in one and "convert_checkpoint.py" in one for one in told)
+    assert not any("No source" in one for one in notes(DeploymentProfile(model_name="m")))
+
+
+def test_scripts_that_are_fetched_are_told():
+    told = notes(DeploymentProfile(model_name="m", trtllm_version="0.16.0", gpu="L4"))
+    assert any("needs git" in one for one in told)
+    told = notes(DeploymentProfile(model_name="m", trtllm_version="0.14.0", gpu="V100"))
+    assert any("Volta" in one for one in told)
+
+
+def test_the_plan_of_any_release_has_its_commands():
+    for version in VERSIONS:
+        profile = load_profile("tensorrt-llm/llama-7b", overrides={"trtllm_version": version})
+        assert len(commands(profile.value, weights="/w", work="W")) >= 9
+
+
+def test_a_work_folder_with_braces_stays_as_it_is():
+    profile = DeploymentProfile(model_name="m", trtllm_version="0.12.0")
+    found = commands(profile, weights="/w", work="/{build}/{0}")
+    assert of(found, "convert_checkpoint")[0][1].startswith("/{build}/{0}/tensorrtllm_backend/")

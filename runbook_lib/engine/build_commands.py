@@ -1,0 +1,81 @@
+"""The steps that make an engine: get the scripts, convert or quantise the checkpoint, build."""
+
+from __future__ import annotations
+
+from runbook_lib.engine.command import Command, enabled, options
+from runbook_lib.engine.releases import Release
+from runbook_lib.engine.wish import CONVERTERS, FLOATS, WEIGHT_ONLY, is_converted
+from runbook_lib.profile import DeploymentProfile
+
+__all__ = ["build", "checkpoint", "scripts"]
+
+CALIBRATION_TEXTS = 512
+AWQ_TEXTS = 32  # quantize.py lowers a larger number to this
+AWQ_BLOCK = 128
+
+
+def scripts(release: Release, work: str) -> list[Command]:
+    """What fetches the scripts of a release whose image has none; its weights stay unfetched."""
+    if "clone" not in release.places:
+        return []
+    checkout = ("--depth", "1", "--branch", f"v{release.version}")
+    nested = ("--recurse-submodules", "--shallow-submodules")
+    target = (release.places["clone"], f"{work}/tensorrtllm_backend")
+    argv = ("env", "GIT_LFS_SKIP_SMUDGE=1", "git", "clone", *checkout, *nested, *target)
+    return [Command("get_scripts", argv)]
+
+
+def checkpoint(profile: DeploymentProfile, release: Release, weights: str, work: str) -> Command:
+    """Precision, quantisation, KV type and parallelism are written into the checkpoint."""
+    split = options(tp_size=profile.tensor_parallel_size, pp_size=profile.pipeline_parallel_size)
+    files = options(model_dir=weights, output_dir=f"{work}/checkpoint", dtype=profile.dtype)
+    if is_converted(profile):
+        script = release.place("converter", work, CONVERTERS[profile.model_family])
+        precision = WEIGHT_ONLY.get(profile.quantization)
+        packed = ("--use_weight_only", "--weight_only_precision", precision) if precision else ()
+        return Command("convert_checkpoint", ("python3", script, *files, *split, *packed))
+    script = release.place("quantize", work)
+    return Command("quantize", ("python3", script, *files, *_calibration(profile), *split))
+
+
+def build(profile: DeploymentProfile, release: Release, work: str) -> Command:
+    """Every limit is written out, because the defaults moved between releases."""
+    files = options(checkpoint_dir=f"{work}/checkpoint", output_dir=f"{work}/engine")
+    limits = options(**profile.limits.model_dump())
+    return Command("trtllm-build", ("trtllm-build", *files, *limits, *_switches(profile, release)))
+
+
+def _calibration(profile: DeploymentProfile) -> tuple[str, ...]:
+    qformat = "full_prec" if profile.quantization == "none" else profile.quantization
+    awq = "awq" in qformat
+    return (
+        *options(qformat=qformat, calib_size=AWQ_TEXTS if awq else CALIBRATION_TEXTS),
+        *(
+            ()
+            if profile.kv_cache_dtype in FLOATS
+            else options(kv_cache_dtype=profile.kv_cache_dtype)
+        ),
+        *(options(awq_block_size=AWQ_BLOCK) if awq else ()),
+    )
+
+
+def _switches(profile: DeploymentProfile, release: Release) -> tuple[str, ...]:
+    flags = profile.builder_flags
+    fmha = flags.get("use_context_fmha", True)
+    # FP8 and FP4 matrices are fastest in TensorRT itself; the plugin is for 16-bit types.
+    plugin = flags.get("use_gemm_plugin", True) and profile.quantization not in {"fp8", "nvfp4"}
+    paged = options(kv_cache_type="paged")
+    if release.build.name_of("--kv_cache_type") is None:
+        paged = options(paged_kv_cache="enable")
+    # An FP8 cache is read in FP8 by the context kernels only where the activations are FP8 too.
+    eight = profile.quantization == profile.kv_cache_dtype == "fp8" and fmha
+    level = profile.optimization_level
+    return (
+        *options(gpt_attention_plugin="auto", gemm_plugin="auto" if plugin else "disable"),
+        *options(context_fmha=enabled(fmha), use_paged_context_fmha=enabled(fmha)),
+        *(options(use_fp8_context_fmha="enable") if eight else ()),
+        *options(remove_input_padding="enable"),
+        *paged,
+        *(() if level is None else options(builder_opt=level)),
+        *options(workers=profile.world_size),
+    )

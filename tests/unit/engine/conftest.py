@@ -1,0 +1,81 @@
+"""The command lines of each release, made from the flags that it is recorded with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+import runbook_lib.engine
+
+RECORD = Path(runbook_lib.engine.__file__).parent / "data" / "releases.json"
+TYPES = {"int": int, "float": float, "str": str}
+
+
+class RefusedError(Exception):
+    pass
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise RefusedError(message)
+
+
+class Recorded:
+    """The record read without the library: entry by entry, each release from the one before."""
+
+    def __init__(self):
+        self.data = json.loads(RECORD.read_text("utf-8"))
+        self.versions = list(self.data["tools"]["trtllm-build"])
+        self.flags = {}
+        self.templates = {}
+        for tool, entries in self.data["tools"].items():
+            flags = {}
+            for version, entry in entries.items():
+                for name in entry.get("gone", []):
+                    flags.pop(name)
+                flags |= entry.get("flags", {})
+                self.flags[version, tool] = dict(flags)
+        models = {}
+        for version, entry in self.data["templates"].items():
+            models |= entry.get("models", {})
+            self.templates[version] = dict(models)
+        self._parsers = {}
+
+    def parse(self, version, tool, words):
+        """What the release's own parser makes of the words; it refuses as argparse does."""
+        if (version, tool) not in self._parsers:
+            self._parsers[version, tool] = self._parser(version, tool)
+        return self._parsers[version, tool].parse_args(list(words))
+
+    def _parser(self, version, tool):
+        # An abbreviation that is taken for a flag is how --use_context_fmha once went wrong.
+        made = Parser(prog=tool, allow_abbrev=False)
+        for name, about in self.flags[version, tool].items():
+            names = [name, *about.get("aliases", [])]
+            if about["type"] == "switch":
+                made.add_argument(*names, action="store_true")
+                continue
+            several = {"nargs": "+"} if about.get("many") else {}
+            if "bare" in about:
+                several = {"nargs": "?", "const": about["bare"]}
+            made.add_argument(
+                *names,
+                type=TYPES[about["type"]],
+                choices=about.get("choices"),
+                default=about.get("default"),
+                **several,
+            )
+        return made
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    return Recorded()
+
+
+@pytest.fixture(scope="session")
+def refused_by_the_parser():
+    return RefusedError
