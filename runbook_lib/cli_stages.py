@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from runbook_lib import cli_engine
 from runbook_lib.cli_parts import AS_JSON, bar, completing, profile_completions, say
 from runbook_lib.errors import LabError
 
@@ -43,7 +44,10 @@ def plan(profile: str, gpu: str | None, trtllm: str | None, as_json: bool) -> in
 
 @click.group()
 def engine() -> None:
-    """Build engines."""
+    """Build engines, and print the commands that build them."""
+
+
+cli_engine.add_to(engine)
 
 
 @engine.command("build")

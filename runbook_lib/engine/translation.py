@@ -1,0 +1,239 @@
+"""A build command of any release, and the guide's, in the words of the release that is to run it.
+
+What older lines put into one command belongs to two today: precision, quantisation, KV type and
+parallelism to the checkpoint, limits and plugins to `trtllm-build`. Each flag is told where it went.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from runbook_lib.engine.command import Command
+from runbook_lib.engine.commands import build_commands
+from runbook_lib.engine.old_flags import FIELDS, MEANINGS, split
+from runbook_lib.engine.releases import VERSIONS, Release, moves, release
+from runbook_lib.engine.wish import CONVERTERS
+from runbook_lib.errors import UsageError
+from runbook_lib.profile import DeploymentProfile
+from runbook_lib.profile_schema import nearest
+
+__all__ = ["Note", "Translation", "translate"]
+
+OLDEST = "0.5.0"
+PLACEHOLDER = re.compile(r"^\{\w+\}$")
+WEIGHTS = ("--model", "--model_dir")
+OFF = {"disable", "false", "0", "none", "off"}
+OPEN = " (a placeholder: the default stands for it here)"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What became of one flag: `kind` is kept, moved, gone, unknown or wrong (a bad value)."""
+
+    flag: str
+    value: str | None
+    kind: str
+    told: str
+
+    def __str__(self) -> str:
+        given = self.flag if self.value is None else f"{self.flag} {self.value}"
+        return f"{given:<40} {self.kind:<8} {self.told}"
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The commands that do what a line meant, and a note for each of its flags."""
+
+    release: str
+    commands: tuple[Command, ...]
+    notes: tuple[Note, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The translation as plain data."""
+        return {
+            "trtllm": self.release,
+            "commands": [one.to_dict() for one in self.commands],
+            "notes": [asdict(one) for one in self.notes],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.commands), "", *map(str, self.notes)])
+
+
+@dataclass
+class _Reading:
+    """What a line said so far: profile fields, switches, flags to keep, and the notes."""
+
+    release: Release
+    fields: dict[str, Any] = field(default_factory=dict)
+    switches: dict[str, bool] = field(default_factory=dict)
+    kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+    def note(self, flag: str, value: str | None, kind: str, told: str) -> None:
+        self.notes.append(Note(flag, value, kind, told))
+
+
+def translate(line: str, version: str) -> Translation:
+    """What a build command becomes with a release.
+
+    Raises:
+        UsageError: the line is no build command, or its values can't stand together.
+        PlanError: the release is not known here, or can't do what the line asks for.
+    """
+    found = release(version)
+    reading = _Reading(found)
+    for flag, values in split(line):
+        _read(reading, flag, values)
+    profile = _profile(reading)
+    made = build_commands(profile, weights=profile.weights, work="WORK")
+    if "--checkpoint_dir" in reading.kept:
+        made = [one for one in made if one.step == "trtllm-build"]
+    written = [_with_kept(one, reading.kept) for one in made]
+    return Translation(found.version, tuple(written), tuple(reading.notes))
+
+
+def _read(reading: _Reading, flag: str, values: tuple[str, ...]) -> None:
+    value = " ".join(values) if values else None
+    open_place = value is not None and PLACEHOLDER.match(value)
+    if not flag.startswith("-"):
+        reading.note(flag, None, *_stray(flag))
+    elif flag in WEIGHTS:
+        _take_weights(reading, flag, value)
+    elif flag in FIELDS:
+        _take_field(reading, flag, value, given=not open_place)
+    elif flag in MEANINGS:
+        _take_meaning(reading, flag, value, given=not open_place)
+    elif name := reading.release.build.name_of(flag):
+        _keep(reading, flag, name, values)
+    else:
+        reading.note(flag, value, *_lost(flag))
+
+
+def _stray(word: str) -> tuple[str, str]:
+    if PLACEHOLDER.match(word):
+        return "moved", "a placeholder: quantisation belongs to the checkpoint step"
+    return "unknown", "belongs to no flag"
+
+
+def _take_weights(reading: _Reading, flag: str, value: str | None) -> None:
+    if value is None:
+        raise UsageError(f"{flag} names no model.", fix=f"{flag} /weights/llama-7b")
+    name = PurePosixPath(value).name
+    longest = sorted(CONVERTERS, key=len, reverse=True)  # codellama is no llama to the rules
+    family = next((one for one in longest if one in name.lower()), "llama")
+    reading.fields |= {
+        "weights": value,
+        "model_name": re.sub(r"[^A-Za-z0-9._-]", "", name).lstrip(".-") or "model",
+        "model_family": family,
+    }
+    told = f"the checkpoint step reads it (--model_dir), taken for family {family}"
+    reading.note(flag, value, "moved", f"{told}; trtllm-build gets the converted --checkpoint_dir")
+
+
+def _take_field(reading: _Reading, flag: str, value: str | None, *, given: bool) -> None:
+    name, told = FIELDS[flag]
+    if given:
+        reading.fields[name] = _typed(flag, name, value)
+    kind = _kind(reading.release, flag, "moved")
+    reading.note(flag, value, kind, told if given else told + OPEN)
+
+
+def _typed(flag: str, name: str, value: str | None) -> str | int:
+    if DeploymentProfile.model_fields[name].annotation is str:
+        if value is None:
+            raise UsageError(f"{flag} has no value.")
+        return value
+    if value is None or not value.isdecimal():
+        raise UsageError(f"{flag} takes a whole number, not {value!r}.", fix=f"{flag} 64")
+    return int(value)
+
+
+def _take_meaning(reading: _Reading, flag: str, value: str | None, *, given: bool) -> None:
+    meaning = MEANINGS[flag]
+    if given:
+        said = meaning.fields.get(value or "", meaning.fields.get("*", {}))
+        weaker = meaning.weak and said.keys() & reading.fields.keys()
+        reading.fields |= {} if weaker else said
+    if meaning.switch and given:
+        reading.switches[meaning.switch] = (value or "").lower() not in OFF
+    kind = _kind(reading.release, flag, meaning.kind)
+    reading.note(flag, value, kind, meaning.told if given else meaning.told + OPEN)
+
+
+def _keep(reading: _Reading, flag: str, name: str, values: tuple[str, ...]) -> None:
+    value = " ".join(values) if values else None
+    about = reading.release.build.flags[name]
+    problem = "" if about.many and values else about.problem(value)
+    if len(values) > 1 and not about.many:
+        problem = "takes one value"
+    if any(one.startswith("-") for one in values):
+        problem = "takes no value that begins with a dash"
+    if problem:
+        reading.note(flag, value, "wrong", f"left out: in {reading.release.version} it {problem}")
+        return
+    reading.kept[name] = values
+    said = [one for one in moves(OLDEST, reading.release.version) if one.flag == name]
+    told = "; ".join(one.what for one in said if one.tool == "trtllm-build")
+    reading.note(flag, value, "kept", told or "as it was")
+
+
+def _kind(found: Release, flag: str, otherwise: str) -> str:
+    """Kept where the release has the flag, and no other that it should be said with."""
+    replaced = any(one.flag == flag and one.instead for one in moves(OLDEST, found.version))
+    return "kept" if found.build.name_of(flag) and not replaced else otherwise
+
+
+def _lost(flag: str) -> tuple[str, str]:
+    """The kind and the words of a flag that the release lacks."""
+    known = [one for one in moves(OLDEST, VERSIONS[-1]) if one.flag == flag]
+    if known:
+        last = known[-1]
+        said = f"{last.what} ({last.release})"
+        if last.instead:
+            return "moved", f"{said}; instead: {last.instead}"
+        return "gone", said
+    near = nearest(flag, release(VERSIONS[-1]).build.flags)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return "unknown", f"not known from any release up to {VERSIONS[-1]}{hint}"
+
+
+def _profile(reading: _Reading) -> DeploymentProfile:
+    given = {
+        "model_name": "model",
+        **reading.fields,
+        "track": "engine",
+        "trtllm_version": reading.release.version,
+        "builder_flags": reading.switches,
+    }
+    try:
+        return DeploymentProfile.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(
+            "The line's values can't stand together.", why="; ".join(_problems(error))
+        ) from None
+
+
+def _problems(error: ValidationError) -> Iterable[str]:
+    for one in error.errors(include_url=False):
+        where = ".".join(str(part) for part in one["loc"])
+        yield f"{where}: {one['msg']}" if where else one["msg"]
+
+
+def _with_kept(command: Command, kept: dict[str, tuple[str, ...]]) -> Command:
+    """The build command with the line's own flags over those that are written for a profile."""
+    if command.step != "trtllm-build":
+        return command
+    argv = list(command.argv)
+    for name, values in kept.items():
+        if name in argv:
+            argv[argv.index(name) + 1 : argv.index(name) + 2] = values
+        else:
+            argv += [name, *values]
+    return Command(command.step, tuple(argv))
