@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 from runbook_lib.artifacts import ModelRepository, Replica, Service
 from runbook_lib.changes import Change
 from runbook_lib.errors import ServiceError
+from runbook_lib.files import write_whole
 from runbook_lib.lab.builder_commands import EMBEDDED, weights_folder
 from runbook_lib.lab.lab import Lab, current
 from runbook_lib.lab.repositories import access
@@ -32,6 +34,7 @@ __all__ = [
     "undeploy",
 ]
 
+REPLICA = re.compile(r"triton-([0-9]+)")
 SMOKE_EVERY = 9  # of the held-out questions: all of them are asked by page 05
 # What the served model writes when it has loaded its engine.
 LOADED = re.compile(r"engine sha256 ([0-9a-f]{64}) loaded (as built|after compiling)")
@@ -95,11 +98,18 @@ def deploy_changes(repository: ModelRepository, replicas: int) -> list[Change]:
     lab = current()
     names = [f"triton-{number}" for number in range(replicas)]
     digest = repository.content_digest[:19]
-    return [
+    starts = [
         Change("start", name, f"{repository.uri} {digest}")
         for name in names
         if _serving(lab, name, digest) is None
     ]
+    return [*starts, *(Change("stop", one.name, "") for one in _surplus(lab, replicas))]
+
+
+def _surplus(lab: Lab, replicas: int) -> list[Running]:
+    """The living replicas past the number that is wanted."""
+    numbers = ((REPLICA.fullmatch(one.name), one) for one in lab.servers())
+    return [one for number, one in numbers if number and int(number[1]) >= replicas]
 
 
 def _serving(lab: Lab, name: str, digest: str) -> Running | None:
@@ -117,21 +127,31 @@ def deploy(repository: ModelRepository, replica: int) -> Replica:
         ServiceError: it did not become ready, or it compiled an engine instead of loading it.
     """
     lab, digest, name = current(), repository.content_digest[:19], f"triton-{replica}"
-    known = _serving(lab, name, digest)
-    seconds = 0.0
+    known, took = _serving(lab, name, digest), lab.folder / f"{name}.seconds"
     if known is None:
         if (other := find(lab.folder, name)) is not None:
             stop(other)
         known, seconds = lab.serve(
             triton_uri(repository.uri, access()), name, facts={"content": digest}
         )
-    return _described(known, repository, seconds)
+        write_whole(took, f"{seconds:.2f}")
+    return _described(known, repository, _seconds(took))
+
+
+def _seconds(file: Path) -> float:
+    """How long a replica took when it was started; 0 where nobody wrote it down."""
+    try:
+        return float(file.read_bytes())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def replicas_of(
     repository: ModelRepository, count: int, on_line: Callable[[str], None] = lambda _: None
 ) -> list[Replica]:
-    """`count` replicas, one after the other; raises as `deploy`."""
+    """Exactly `count` replicas, started one after the other; raises as `deploy`."""
+    for one in _surplus(current(), count):
+        stop(one)
     found = []
     for number in range(count):
         on_line(f"replica {number + 1} of {count}")
@@ -154,7 +174,7 @@ def _described(running: Running, repository: ModelRepository, seconds: float) ->
         http=running.facts["http"],
         grpc=running.facts["grpc"],
         metrics=running.facts["metrics"],
-        ready_seconds=round(seconds, 2),
+        ready_seconds=seconds,
         log=str(running.log),
         engine_digest=digest,
         rebuilt=how != "as built",
