@@ -1,8 +1,9 @@
-"""`runbook engine commands | diff | translate`: the exact TensorRT-LLM commands of every release."""
+"""`runbook engine commands | diff | translate`, and what an engine directory says of itself."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,13 @@ WORK = "WORK"
 
 def add_to(group: click.Group) -> None:
     """Put the commands of this module into `runbook engine`."""
-    for command in (engine_commands, engine_diff, engine_translate):
+    for command in (
+        engine_commands,
+        engine_diff,
+        engine_translate,
+        engine_inspect,
+        engine_check,
+    ):
         group.add_command(command)
 
 
@@ -79,3 +86,43 @@ def engine_translate(command: str, trtllm: str | None, as_json: bool) -> None:
 
     found = translate(command, trtllm or VERSIONS[-1])
     say(found.to_dict(), str(found), as_json)
+
+
+FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+
+
+@click.command("inspect")
+@FOLDER
+@AS_JSON
+def engine_inspect(folder: Path, as_json: bool) -> int:
+    """Show what an engine directory says of itself: model, precision, ranks, limits."""
+    from runbook_lib.engine.identity import inspect_engine
+
+    facts = inspect_engine(folder)
+    say(facts.to_dict(), str(facts), as_json)
+    return 1 if facts.missing else 0
+
+
+@click.command("check")
+@FOLDER
+@AS_JSON
+def engine_check(folder: Path, as_json: bool) -> int:
+    """Say whether an engine belongs to this machine and runtime; loads nothing.
+
+    For a TensorRT-LLM engine only its files are checked: it does not say which GPU it is for.
+    """
+    from runbook_lib.engine.identity import inspect_engine
+
+    facts = inspect_engine(folder)
+    problems = [f"{name} is missing" for name in facts.missing]
+    if facts.lab:
+        from runbook_lib.lab.engines import problems_of
+
+        problems = problems_of(folder)
+    good = (
+        "It belongs here."
+        if facts.lab
+        else "Its files are there; which GPU it is for it does not say."
+    )
+    say({"ok": not problems, "problems": problems}, "\n".join(problems) or good, as_json)
+    return 1 if problems else 0

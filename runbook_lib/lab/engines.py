@@ -24,6 +24,7 @@ __all__ = [
     "engine_key",
     "past_builds",
     "perplexity_of",
+    "problems_of",
     "read_identity",
 ]
 
@@ -116,24 +117,24 @@ def build(
     )
 
 
+def problems_of(folder: Path) -> list[str]:
+    """Every reason why an engine of the lab can't run on this machine and runtime; loads nothing."""
+    program = str(BUILDER / "engine_runtime.py")
+    command = [str(environment.ensure().python), program, "check", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return [str(one) for one in json.loads(done.stdout)["problems"]]
+    except (ValueError, KeyError):
+        return [done.stderr.strip()[-400:] or "the check ended without an answer"]
+
+
 def check_engine(engine: Engine) -> None:
     """Refuse an engine that doesn't belong to this machine and runtime, before anything is laid out.
 
     Raises:
         EngineMismatchError: every mismatch at once.
     """
-    command = [
-        str(environment.ensure().python),
-        str(BUILDER / "engine_runtime.py"),
-        "check",
-        engine.path,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        problems = json.loads(done.stdout)["problems"]
-    except (ValueError, KeyError):
-        problems = [done.stderr.strip()[-400:] or "the check ended without an answer"]
-    if problems:
+    if problems := problems_of(Path(engine.path)):
         raise EngineMismatchError(
             f"The engine {engine.path} can't run here.",
             why="; ".join(problems),
