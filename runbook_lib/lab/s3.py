@@ -117,6 +117,7 @@ def _spec(folder: Path, ports: list[int]) -> ServerSpec:
         "-master.volumeSizeLimitMB=1024",
         "-master.volumePreallocate=false",
         "-master.telemetry=false",
+        "-master.peers=none",  # alone: no election to wait for
         f"-volume.port={port['volume']}",
         f"-volume.port.grpc={port['volume_grpc']}",
         "-volume.max=0",
