@@ -182,6 +182,7 @@ def test_scaling_to_a_second_replica_builds_nothing(record):
         ("triton-1", False),
     ]
     assert replicas[0]["http"] != replicas[1]["http"]
+    assert all(one["ready_seconds"] > 0 for one in replicas)
     for one in replicas:
         said = record.logs[f"{one['name']}.log"]
         assert f"engine sha256 {one['engine_digest']} loaded as built" in said
