@@ -86,6 +86,26 @@ def repo_lint(path: Path, backends: str, as_json: bool) -> int:
     return 0 if result.ok else 1
 
 
+@repo.command("fix")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="New folder, by default FOLDER-fixed."
+)
+@click.option("--backends", default="cpu", show_default=True, help="As for lint.")
+@AS_JSON
+def repo_fix(folder: Path, output: Path | None, backends: str, as_json: bool) -> int:
+    """Write a repaired copy of a repository that Triton refuses, and show what was changed.
+
+    Only what can mean one thing is repaired; what is left is told, and the command then ends with 1.
+    """
+    from runbook_lib.repository.fix import fix
+    from runbook_lib.repository.fix_source import default_output
+
+    fixed = fix(folder, output or default_output(folder), backends=backends)
+    say(fixed.to_dict(), str(fixed), as_json)
+    return 0 if fixed.ok else 1
+
+
 @repo.command("skeleton")
 @click.argument("folder", type=click.Path(path_type=Path))
 @AS_JSON
