@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,10 +167,9 @@ def tools():
     return Tools
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """A cache whose engines are built once a session; only the lab's environment is the user's own."""
-    folder = tmp_path_factory.mktemp("cache")
+@contextmanager
+def new_cache(folder):
+    """An empty cache; only the lab's environment is the user's own."""
     (folder / "lab-environment").symlink_to(environment.ensure().root.parent)
     yield folder
     for pid in Bench(folder, folder).processes():  # what a failed test may have left
@@ -178,9 +178,23 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """The cache that the tests of one session share, so that each engine is built once."""
+    with new_cache(tmp_path_factory.mktemp("cache")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def empty_cache(tmp_path_factory):
+    """The cache of the main job: nothing was built in it before."""
+    with new_cache(tmp_path_factory.mktemp("empty-cache")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
 def bench_in(cache):
     """Benches in folders of one's choice."""
-    return lambda folder: Bench(cache, folder)
+    return lambda folder, cache=cache: Bench(cache, folder)
 
 
 @pytest.fixture

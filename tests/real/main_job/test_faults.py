@@ -67,18 +67,18 @@ def refused(bench_in, tmp_path_factory):
     here = bench_in(tmp_path_factory.mktemp("refused"))
     cut = shutil.copytree(MODEL, here.folder / "model") / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:100_000])
-    own = here.folder / "profiles" / "mine" / "missing.yaml"
-    own.parent.mkdir(parents=True)
-    own.write_text("track: lab\nmodel_name: mine\nweights: /no/such/weights\n")
-    profiles = {
-        "cut": write_profile(cut.parent, "cut", f"weights: {cut.parent}"),
-        "missing": "mine/missing",
-        "ask": write_profile(here.folder, "ask", "approve: ask", "max_batch_size: 3"),
+    ask = write_profile(here.folder, "ask", "approve: ask", "max_batch_size: 3")
+    own = bench_in(tmp_path_factory.mktemp("own"))
+    missing = own.folder / "profiles" / "mine" / "missing.yaml"
+    missing.parent.mkdir(parents=True)
+    missing.write_text("track: lab\nmodel_name: mine\nweights: /no/such/weights\n")
+    runs = {
+        "cut": (here, write_profile(here.folder, "cut", f"weights: {cut.parent}")),
+        "missing": (own, "mine/missing"),
+        "ask": (here, ask),
     }
-    started = {
-        name: here.start("run", *STORED, "--profile", profile, "--json")
-        for name, profile in profiles.items()
-    }
+    words = ("run", *STORED, "--json", "--profile")
+    started = {name: place.start(*words, profile) for name, (place, profile) in runs.items()}
     return {name: here.end(process) for name, process in started.items()}
 
 

@@ -27,9 +27,15 @@ STUDY = ["profile", "kv-u8", "int8", "int8-kv-u8", "int4", "int4-awq", "batch-4"
 
 
 @pytest.fixture(scope="session")
-def place(bench_in, tmp_path_factory):
+def place(bench_in, empty_cache, tmp_path_factory):
     """An empty folder that the job runs in."""
-    return bench_in(tmp_path_factory.mktemp("job"))
+    return bench_in(tmp_path_factory.mktemp("job"), empty_cache)
+
+
+@pytest.fixture
+def beside(bench_in, place, tmp_path):
+    """Another empty folder, and the same cache."""
+    return bench_in(tmp_path, place.cache)
 
 
 @pytest.fixture(scope="session")
@@ -278,8 +284,8 @@ def test_what_the_servers_and_the_builder_said_is_kept(record, name):
 # -- secrets, and the seal -----------------------------------------------------------------------
 
 
-def test_no_key_of_the_object_store_is_in_the_record(record, cache):
-    keys = [path.read_text() for path in cache.glob("labs/*/s3-keys.json.private")]
+def test_no_key_of_the_object_store_is_in_the_record(record, empty_cache):
+    keys = [path.read_text() for path in empty_cache.glob("labs/*/s3-keys.json.private")]
     pairs = [json.loads(key)["identities"][0]["credentials"][0] for key in keys]
     words = {word.encode() for pair in pairs for word in pair.values()}
     assert words
@@ -332,8 +338,8 @@ def test_a_run_that_went_on_is_sealed_again(resumed, place):
     assert (checked.code, checked.said["problems"]) == (0, []), checked
 
 
-def test_a_new_run_builds_nothing_and_says_so(resumed, bench):
-    second = bench.run("00_plan", "01_build_engine")
+def test_a_new_run_builds_nothing_and_says_so(resumed, beside):
+    second = beside.run("00_plan", "01_build_engine")
     assert second.code == 0, second
     assert "receipt held, nothing built" in second.said["engine"]
     assert second.record.artifact("engine")["reused"] is True
@@ -352,14 +358,14 @@ def test_a_rehearsal_starts_and_writes_nothing(bench, tmp_path):
 
 
 @pytest.mark.parametrize("engine", [(), ("--engine", "runbook")], ids=["plain", "runbook"])
-def test_pages_run_under_papermill_alone(job, bench, tools, tmp_path, engine):
+def test_pages_run_under_papermill_alone(job, beside, tools, tmp_path, engine):
     """One after the other in a folder of records: the second finds the run of the first."""
     for page in NAMES[:2]:
         words = (*engine, "--no-progress-bar", notebooks_dir() / f"{page}.ipynb", f"{page}.ipynb")
-        process = bench.start(
+        process = beside.start(
             *words, "-p", "profile", "lab/tiny", program="papermill", RUNBOOK_OUTPUTS=str(tmp_path)
         )
-        ended = bench.end(process)
+        ended = beside.end(process)
         assert ended.code == 0, ended
         outcome = tools.Record(tmp_path).outcome(page)
         assert outcome.ok, outcome.text()

@@ -57,7 +57,7 @@ def test_the_wheel_holds_the_pages_profiles_and_the_model_but_no_tests(installed
 
 def test_the_first_pages_run_from_the_wheel(elsewhere):
     ended = elsewhere(
-        *("run", "00_plan", "01_build_engine", "--profile", "lab/tiny"),
+        *("run", "00_plan", "01_build_engine", "-p", "rebuild=true"),
         *("--approve", "auto", "--json"),
     )
     assert ended.code == 0, ended
