@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import time
@@ -125,13 +126,21 @@ def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
     Raises:
         ProfileError, UsageError: the order is wrong; nothing was started.
         LabError, PreflightError: the lab could not be started.
+        RecordError: the record can't be written, or another process works in it.
     """
-    from runbook_lib.lab.lab import at_hand
-    from runbook_lib.record.interruption import interruptible
-
     chosen = planned(order)
     profile = _reference(order.profile)
     run = Run.open(order.resume) if order.resume else Run.create(order.outputs, profile)
+    with _alone(run):
+        return _run_in(run, order, chosen, on_event)
+
+
+def _run_in(
+    run: Run, order: Order, chosen: Sequence[tuple[Page, dict[str, Any]]], on_event: OnEvent
+) -> RunReport:
+    from runbook_lib.lab.lab import at_hand
+    from runbook_lib.record.interruption import interruptible
+
     on_event("run", run)
     with _written(run):
         run.unseal()
@@ -245,6 +254,33 @@ def _close(run: Run, results: Sequence[PageResult]) -> None:
         )
         write_index(run)
     write_manifest(run.folder)
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Nobody else works in this run's folder meanwhile.
+
+    Raises:
+        RecordError: another process does.
+    """
+    # The folder itself is locked: no file is left, and the end of this process is the end of it.
+    folder = os.open(run.folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(folder, run)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, run: Run) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordError(
+            f"{run.id} is at work in another process.",
+            why="Two in one record would write over each other.",
+            fix="Wait until it has ended, or start a new run without --resume.",
+        ) from None
 
 
 @contextmanager

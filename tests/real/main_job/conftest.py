@@ -100,7 +100,7 @@ class Bench:
             text=True,
         )
 
-    def end(self, process, timeout=280):
+    def end(self, process, timeout=800):
         out, err = process.communicate(timeout=timeout)
         return Ended(process.returncode, out, err)
 

@@ -179,6 +179,11 @@ def working(here, batch, word):
     return None
 
 
+def building(places, what):
+    """Whether a stage of the build is at work in a run to strike."""
+    return working(places[what], STRIKES[what][1], "--output_dir")
+
+
 @pytest.fixture(scope="module")
 def struck(bench_in, tools, tmp_path_factory):
     """Runs whose kernel, or which themselves, are struck while the compiler is at work."""
@@ -188,11 +193,12 @@ def struck(bench_in, tools, tmp_path_factory):
         what: here.start("run", *STORED, "--json", MAX_BATCH_SIZE=str(STRIKES[what][1]))
         for what, here in places.items()
     }
-    for what, (number, batch) in STRIKES.items():
-        here, process = places[what], started[what]
-        tools.appears(lambda: working(here, batch, "lab/builder/"))  # noqa: B023 - called at once
-        pid = working(here, batch, "ipykernel") if what == "kernel" else process.pid
-        os.kill(pid, number)
+    waiting = dict(STRIKES)
+    while waiting:
+        what = tools.appears(lambda: next((one for one in waiting if building(places, one)), None))
+        number, batch = waiting.pop(what)
+        kernel = working(places[what], batch, "ipykernel")
+        os.kill(kernel if what == "kernel" else started[what].pid, number)
     ended = {what: here.end(started[what]) for what, here in places.items()}
     left = tools.settles(lambda: places["kernel"].processes() - before, set())
     assert left == set()
@@ -258,7 +264,7 @@ def test_a_cell_past_its_time_ends_the_page_and_its_build(gone_on, struck, tools
     assert "ran past its time limit: the limit for this cell was reached" in ended.said["failed"]
     assert record.pages["02_model_repository"] == "not_run"
     here = struck[1]["Ctrl-C"]
-    assert tools.settles(lambda: working(here, 9, "lab/builder/"), None) is None
+    assert tools.settles(lambda: working(here, 9, "--output_dir"), None) is None
 
 
 # -- the object store ----------------------------------------------------------------------------
@@ -396,6 +402,10 @@ def test_two_runs_at_once_in_one_folder_don_t_touch_each_other(bench, tools):
     """Each has a lab of its own; those above ran at once in folders of their own."""
     words = ("run", *STORED, "--approve", "auto", "--json")
     started = [bench.start(*words) for _ in range(2)]
+    tools.appears(lambda: len(bench.records) == 2)
+    third = bench.run("00_plan", "--resume", bench.records[0].folder)
+    assert third.code == 1
+    assert "is at work in another process" in third.said["what"]
     ended = [bench.end(process) for process in started]
     assert [each.code for each in ended] == [0, 0], [str(each) for each in ended]
     assert len(bench.records) == 2

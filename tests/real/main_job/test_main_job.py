@@ -13,6 +13,8 @@ from runbook_lib.lab.scoring import load_questions
 from runbook_lib.parameters import PAGES
 from runbook_lib.places import notebooks_dir
 
+pytestmark = pytest.mark.timeout(900)  # the job itself is the setup of the first test
+
 NAMES = [page.name for page in PAGES]
 EACH = pytest.mark.parametrize("page", NAMES)
 REQUESTS = 80  # a p95 needs 72
