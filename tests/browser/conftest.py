@@ -27,7 +27,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A folder as a user has it: pages to write in, profiles, an outputs folder, a lab of its own."""
     home = tmp_path_factory.mktemp("house")
@@ -45,7 +45,7 @@ def house(tmp_path_factory):
     return home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jupyter(house):
     """JupyterLab's URL; the lab that its pages start is this process's and ends with it."""
     lab = Lab("browser-test", Owner.this_process())
@@ -98,8 +98,9 @@ def _wait_until_up(url, server, log):
     raise AssertionError(f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    # Not longer than its tests: as long as playwright lives, an event loop runs in this thread.
     if CHROMIUM is None:
         pytest.skip("no chromium: apt-get install -y chromium")
     with sync_playwright() as playwright:
