@@ -37,6 +37,7 @@ __all__ = ["RunbookClient"]
 
 GRACE: Final = 2.0  # seconds an interrupted kernel gets to say where it was
 IOPUB_GRACE: Final = 60  # seconds until the outputs of a cell that was answered must be here
+REASON: Final = 1500  # characters of a reason: what, why and how to fix it
 _LONGEST_SOCKET: Final = 90  # characters; a Unix socket's path ends at 108 bytes
 
 
@@ -148,12 +149,12 @@ class RunbookClient(PapermillNotebookClient):  # type: ignore[misc]
     def verdict(self, error: Exception) -> tuple[Status, str]:
         """What an exception says about the cell, or about the page when it came between cells."""
         if isinstance(error, CellExecutionError):
-            return "failed", f"{error.ename}: {error.evalue}"[:300]
+            return "failed", f"{error.ename}: {error.evalue}"[:REASON]
         if isinstance(error, CellTimeoutError):
             return "timed_out", self._timeout_text(str(error))
         if isinstance(error, DeadKernelError):
             return "kernel_died", self._exit_text()
-        return "failed", f"{type(error).__name__}: {error}"[:300]
+        return "failed", f"{type(error).__name__}: {error}"[:REASON]
 
     def _timeout_text(self, told: str) -> str:
         if "IOPub" in told:

@@ -140,8 +140,8 @@ def _written(node: Mapping[str, Any]) -> tuple[Status, str]:
 
 
 def _told(error: Mapping[str, Any] | None) -> str:
-    """An error output in one line of at most 300 characters."""
+    """An error output in one line of at most 1500 characters."""
     if error is None:
         return ""
     text = f"{error.get('ename', '')}: {error.get('evalue', '')}".strip(": ")
-    return _ANSI.sub("", " ".join(text.split()))[:300]
+    return _ANSI.sub("", " ".join(text.split()))[:1500]

@@ -15,8 +15,9 @@ from typing import Any
 
 from runbook_lib.artifacts import Interval, TradeOffRow
 from runbook_lib.errors import UsageError
+from runbook_lib.files import write_whole
 
-__all__ = ["COLUMNS", "append_rows", "as_csv", "check_file"]
+__all__ = ["COLUMNS", "append_rows", "as_csv", "check_file", "write_rows"]
 
 GUIDE = (
     "timestamp",
@@ -94,6 +95,11 @@ def _header(path: Path) -> str:
         return ",".join(COLUMNS)
     with path.open(encoding="utf-8") as handle:
         return handle.readline().rstrip("\n")
+
+
+def write_rows(path: Path, rows: Sequence[TradeOffRow]) -> None:
+    """Write a CSV file of these rows alone, whole or not at all."""
+    write_whole(path, as_csv(rows))
 
 
 def append_rows(path: Path, rows: Sequence[TradeOffRow]) -> None:

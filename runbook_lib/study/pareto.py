@@ -58,7 +58,12 @@ def choose(rows: Sequence[TradeOffRow]) -> tuple[str, str]:
     """
     measured = [row for row in rows if _point(row) is not None]
     if not measured:
-        return "", "No engine could be measured."
+        thin = any(row.status == "measured" for row in rows)
+        return "", (
+            "The samples are too few for a p95: send more requests."
+            if thin
+            else "No engine could be measured."
+        )
     reference = measured[0]
     kept = [row for row in measured if _as_accurate(row.accuracy, reference.accuracy)]
     lost = [row.label for row in measured if row not in kept]

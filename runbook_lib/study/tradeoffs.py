@@ -81,7 +81,8 @@ def changes_of(cells: Sequence[Cell], load: LoadSettings, *, remeasure: bool) ->
         Change(
             "measure",
             cell.label,
-            f"{cell.profile.dtype}, {cell.profile.quantization}, KV {cell.profile.kv_cache_dtype}",
+            f"{cell.profile.dtype}, {cell.profile.quantization}, KV {cell.profile.kv_cache_dtype}, "
+            f"inputs {engine_key(cell.profile).removeprefix('sha256:')[:12]}",
         )
         for cell in open_cells
     ]

@@ -157,3 +157,8 @@ def test_what_is_taken_was_measured_and_is_named_in_the_reason(rows):
     assert bool(label) == any(comparable(one) for one in rows)
     assert not label or any(comparable(one) and one.label == label for one in rows)
     assert label in reason
+
+
+def test_too_few_samples_for_a_p95_are_told_as_such():
+    thin = row("a").model_copy(update={"p95_total_ms": Interval(value=None, n=20)})
+    assert choose([thin]) == ("", "The samples are too few for a p95: send more requests.")

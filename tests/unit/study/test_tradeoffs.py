@@ -87,7 +87,17 @@ def test_every_shipped_profile_of_the_lab_has_its_cells():
 def test_the_changes_name_every_cell_that_is_to_be_measured():
     found = tradeoffs.changes_of(tradeoffs.cells_of(tiny(KV)), LOAD, remeasure=False)
     assert [(one.verb, one.what) for one in found] == [("measure", "profile"), ("measure", "kv-u8")]
-    assert found[1].detail == "float16, none, KV u8"
+    assert found[1].detail.startswith("float16, none, KV u8, inputs ")
+
+
+def test_an_approval_of_one_study_fits_no_other_limits():
+    other = {"label": "kv-u8", "kv_cache_dtype": "u8", "max_batch_size": 2}
+    one, two = (
+        tradeoffs.changes_of(tradeoffs.cells_of(tiny(cell)), LOAD, remeasure=True)
+        for cell in (KV, other)
+    )
+    assert one[0] == two[0]
+    assert one[1] != two[1]
 
 
 def test_engines_of_another_track_are_refused_before_anything_is_asked():
