@@ -246,7 +246,9 @@ REGISTRY = re.compile(
     r"|--(?:extra-|default-)?index\b|\bindex-url\b|(?:UV|PIP)_(?:\w+_)?INDEX"
 )
 # uv writes the registry of every package into its lock: these two, and no mirror.
-PUBLIC = {"https://pypi.org/simple", "https://files.pythonhosted.org"}
+PUBLIC = {
+    f"https://{host}.org{path}" for host, path in (("pypi", "/simple"), ("files.pythonhosted", ""))
+}
 
 
 @functools.cache
