@@ -146,7 +146,7 @@ class DeploymentProfile(Section):
     max_num_tokens: Tokens | None = None
     """Most tokens in one step; by default 8192, or what the batch can hold if that is less."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
-    """TensorRT builder level; only releases before 0.14 have it."""
+    """Builder level: 0 to 5 in releases before 0.14; in the lab 0 keeps activations in floats, and 1 does not."""
     builder_flags: dict[str, bool | int | str] = Field(default_factory=dict)
     """Switches of the builder."""
     builder_cmd: Text | None = None
@@ -304,7 +304,14 @@ def _lab_problems(profile: DeploymentProfile) -> Iterable[tuple[str, str]]:
             "max_beam_width",
             f"{profile.max_beam_width} in the lab: its server has no beam search; use 1",
         )
-    for field in ("trtllm_version", "gpu", "optimization_level", "builder_cmd"):
+    if profile.optimization_level not in {None, 0, 1}:
+        yield "optimization_level", f"{profile.optimization_level} in the lab: it is 0 or 1"
+    if profile.optimization_level == 0 and profile.quantization == "none":
+        yield (
+            "optimization_level",
+            "0 without quantization: it keeps activations unquantised, which they are then anyway",
+        )
+    for field in ("trtllm_version", "gpu", "builder_cmd"):
         if getattr(profile, field) is not None:
             yield field, "has no meaning in the lab; leave it out"
     if profile.builder_flags:

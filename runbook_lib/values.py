@@ -99,7 +99,8 @@ class EngineIdentity(Value):
     """What an engine belongs to: it runs nowhere else.
 
     `target` is the SM (`sm90`) for TensorRT-LLM and the ISA level (`avx512`) in the lab;
-    `compiler` names the runtime that built it with its version.
+    `compiler` names the runtime that built it with its version; `optimization_level` is None where
+    the compiler has none.
     """
 
     track: Track
@@ -110,13 +111,16 @@ class EngineIdentity(Value):
     kv_cache_dtype: str
     tp_size: int = Field(default=1, gt=0)
     pp_size: int = Field(default=1, gt=0)
+    optimization_level: int | None = None
     limits: Limits
 
     def __str__(self) -> str:
         ranks = f", tp {self.tp_size}, pp {self.pp_size}" if self.tp_size * self.pp_size > 1 else ""
+        level = self.optimization_level
         return (
             f"{self.target}, {self.compiler}, {self.dtype}, quantisation {self.quantization}, "
             f"KV cache {self.kv_cache_dtype}{ranks}"
+            f"{'' if level is None else f', optimisation level {level}'}"
         )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "build_commands",
     "build_inputs",
     "limits_of",
+    "optimization_level_of",
     "weights_folder",
 ]
 
@@ -43,6 +44,11 @@ def limits_of(profile: DeploymentProfile) -> Limits:
     )
 
 
+def optimization_level_of(profile: DeploymentProfile) -> int:
+    """0 keeps the activations of quantised weights in floats; 1, the default, quantises them too."""
+    return 1 if profile.optimization_level is None else profile.optimization_level
+
+
 def build_commands(
     profile: DeploymentProfile, environment: LabEnvironment, work: Path
 ) -> list[Command]:
@@ -65,6 +71,7 @@ def build_commands(
         *("--max_input_len", str(limits.max_input_len)),
         *("--max_seq_len", str(limits.max_seq_len)),
         *("--max_num_tokens", str(limits.max_num_tokens)),
+        *("--optimization_level", str(optimization_level_of(profile))),
     ]
     return [Command("convert_checkpoint", tuple(convert)), Command("build_engine", tuple(build))]
 
@@ -80,5 +87,6 @@ def build_inputs(profile: DeploymentProfile, target: str) -> dict[str, Any]:
         "quantization": profile.quantization,
         "kv_cache_dtype": profile.kv_cache_dtype,
         "tp_size": profile.tensor_parallel_size,
+        "optimization_level": optimization_level_of(profile),
         "limits": limits_of(profile).model_dump(),
     }

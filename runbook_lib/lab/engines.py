@@ -58,6 +58,7 @@ def read_identity(folder: Path) -> EngineIdentity:
             kv_cache_dtype=model["quantization"]["kv_cache_quant_algo"] or model["dtype"],
             tp_size=model["mapping"]["tp_size"],
             pp_size=model["mapping"]["pp_size"],
+            optimization_level=built["optimization_level"],
             limits=Limits(**{name: built[name] for name in Limits.model_fields}),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -303,6 +303,8 @@ def test_all_problems_are_told_at_once_with_their_lines(write):
         ("max_seq_len: 16", "no room to answer"),
         ("tensor_parallel_size: 2", "one process per engine"),
         ("gpu: H100-SXM-80GB", "no meaning in the lab"),
+        ("optimization_level: 2", "it is 0 or 1"),
+        ("optimization_level: 0", "activations unquantised, which they are then anyway"),
         ("runtime_env: {HF_TOKEN: abc}", "looks like a secret"),
         ("runtime_env: {MAX: 1}", "runtime_env.MAX"),
         ("model_repository: s3://key:word@host/x", "is no store"),

@@ -35,6 +35,7 @@ from stage import StageError, phase, run, whole
 __all__ = ["main"]
 
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+OPTIMIZATION_HELP = "1: activations are quantised while it runs, where weights are; 0: they are not"
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def main() -> None:
     add("--output_dir", type=Path, required=True, help="new folder of the engine")
     for name in LIMITS:
         add(f"--{name}", type=int, required=True)
+    add("--optimization_level", type=int, choices=(0, 1), default=1, help=OPTIMIZATION_HELP)
     options = parser.parse_args()
     run(lambda: build(options))
 
@@ -58,7 +60,7 @@ def build(options: argparse.Namespace) -> None:
     checkpoint = _read(options.checkpoint_dir)
     limits = {name: getattr(options, name) for name in LIMITS}
     check_limits(limits, checkpoint, _memory_free())
-    config = describe_engine(limits, checkpoint, _machine())
+    config = describe_engine(limits, checkpoint, _machine(), options.optimization_level)
     with whole(options.output_dir) as work:
         # Where engines are loaded too: the runtime binds a blob to the folder's size, which the
         # file system decides.

@@ -64,7 +64,10 @@ def computes_in(dtype: str, capabilities: list[str]) -> str:
 
 
 def describe_engine(
-    limits: dict[str, int], checkpoint: dict[str, Any], machine: dict[str, Any]
+    limits: dict[str, int],
+    checkpoint: dict[str, Any],
+    machine: dict[str, Any],
+    optimization_level: int,
 ) -> dict[str, Any]:
     """An engine's config.json, in the shape of TensorRT-LLM's; `lab` holds what it is bound to.
 
@@ -72,11 +75,24 @@ def describe_engine(
         limits: every name of `LIMITS`.
         checkpoint: the checkpoint's config.json.
         machine: `isa`, `openvino`, `openvino_genai`, and `runs`, the precisions of this CPU.
+        optimization_level: 0 or 1.
+
+    Raises:
+        StageError: level 0 of float weights, which is the very engine of level 1.
     """
+    if not optimization_level and checkpoint["quantization"]["quant_algo"] is None:
+        raise StageError(
+            "--optimization_level 0 keeps activations unquantised; without quantised weights they "
+            "always are: take 1, or a checkpoint of int8 or int4 weights"
+        )
     bound = {key: machine[key] for key in ("isa", "openvino", "openvino_genai")}
     return {
         "version": f"lab openvino {machine['openvino']}",
         "pretrained_config": checkpoint,
-        "build_config": {**limits, "max_beam_width": 1},
+        "build_config": {
+            **limits,
+            "max_beam_width": 1,
+            "optimization_level": optimization_level,
+        },
         "lab": {**bound, "computes_in": computes_in(checkpoint["dtype"], machine["runs"])},
     }

@@ -199,6 +199,8 @@ def open_pipeline(model: Path, config: dict[str, Any]) -> Any:
             "CACHE_DIR": str(model / BLOB),
             "CACHE_MODE": "OPTIMIZE_SPEED",
         }
+        if built.get("optimization_level") == 0:
+            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"
         return openvino_genai.ContinuousBatchingPipeline(path, scheduler, "CPU", properties)
 
 

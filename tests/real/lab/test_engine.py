@@ -265,6 +265,33 @@ def test_quantised_engines_are_smaller_and_load_as_built(engine, tmp_path):
     assert sizes["int4_awq"] < sizes["int8"]
 
 
+def spoken(folder):
+    ids = ",".join(map(str, range(5, 40)))
+    done = stage("engine_runtime.py", "generate", folder, "--ids", ids, "--max_new_tokens", "56")
+    return json.loads(fine(done).stdout)
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_an_optimisation_level_changes_what_an_engine_of_quantised_weights_says(name, tmp_path):
+    fine(converted(tmp_path / name, "--quantization", name))
+    said = {}
+    for level in (0, 1):
+        folder = tmp_path / str(level)
+        fine(built(tmp_path / name, folder, optimization_level=level))
+        assert engines.read_identity(folder).optimization_level == level
+        said[level] = spoken(folder)
+    fine(built(tmp_path / name, tmp_path / "default"))
+    assert [one["compiled"] for one in said.values()] == [False, False]
+    assert said[0]["ids"] != said[1]["ids"] == spoken(tmp_path / "default")["ids"]
+
+
+def test_level_0_of_float_weights_would_be_the_same_engine_and_is_refused(checkpoint, tmp_path):
+    done = built(checkpoint, tmp_path / "engine", optimization_level=0)
+    assert done.returncode == 1
+    assert "without quantised weights they always are" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_second_build_of_the_same_inputs_holds_the_first_ones_receipt(tmp_path, monkeypatch):
     ready = environment.ensure()
     monkeypatch.setattr(environment, "ensure", lambda *_: ready)

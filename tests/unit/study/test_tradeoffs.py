@@ -81,7 +81,7 @@ def test_a_cell_need_not_suit_the_other_cells():
 
 
 def test_every_shipped_profile_of_the_lab_has_its_cells():
-    assert len(tradeoffs.cells_of(load_profile("lab/tiny").value)) == 7
+    assert len(tradeoffs.cells_of(load_profile("lab/tiny").value)) == 8
 
 
 def test_the_changes_name_every_cell_that_is_to_be_measured():
