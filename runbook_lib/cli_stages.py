@@ -248,18 +248,20 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     from runbook_lib.record.approval import ChangePlan, decide
     from runbook_lib.study import loads, tradeoffs
     from runbook_lib.study.guide_csv import append_rows, check_file
+    from runbook_lib.targets.lab import LabTarget
 
     value = _in_force(profile)
     asked = {"requests": requests, "concurrency": concurrency, "max_tokens": max_tokens, "seed": 7}
     load, cells = loads.study_load(asked), tradeoffs.cells_of(value)
     check_file(output)
     intended = ChangePlan(
-        "tradeoffs", tuple(tradeoffs.changes_of(cells, load, remeasure=remeasure))
+        "tradeoffs", tuple(tradeoffs.changes_of(LabTarget(), cells, load, remeasure=remeasure))
     )
     click.echo(str(intended), err=True)
     decide(intended, approve, value.approve, [])
     with bar("Weighing") as told, at_hand("tradeoffs"):
         found = tradeoffs.study(
+            LabTarget(),
             value,
             load,
             loads.prompts(asked["seed"]),

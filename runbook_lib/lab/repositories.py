@@ -12,7 +12,6 @@ from runbook_lib.changes import Change
 from runbook_lib.errors import RepositoryError
 from runbook_lib.files import content_digest, list_files
 from runbook_lib.lab.builder_commands import BUILDER, weights_folder
-from runbook_lib.lab.engines import check_engine
 from runbook_lib.lab.lab import current
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.repository.layout import LayoutSettings, write_repository
@@ -105,10 +104,8 @@ def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRe
     """Write the model repository of an engine and judge it as Triton would.
 
     Raises:
-        EngineMismatchError: the engine does not belong here.
         RepositoryError: the result would not load; every finding is told.
     """
-    check_engine(engine)
     shutil.rmtree(folder, ignore_errors=True)
     settings = LayoutSettings(
         models_dir=TEMPLATES,
@@ -144,9 +141,9 @@ def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRe
     )
 
 
-def publish_changes(repository: ModelRepository) -> list[Change]:
+def publish_changes(repository: ModelRepository, credentials: S3Access) -> list[Change]:
     """What `publish` would send: nothing when the store holds exactly this."""
-    if not verify(Path(repository.path), repository.uri, credentials=access()):
+    if not verify(Path(repository.path), repository.uri, credentials=credentials):
         return []
     detail = f"{len(repository.files)} files, {repository.size_bytes / 1e6:.1f} MB, {repository.content_digest[:19]}"
     return [Change("push", repository.uri, detail)]
@@ -154,11 +151,13 @@ def publish_changes(repository: ModelRepository) -> list[Change]:
 
 def publish(
     repository: ModelRepository,
+    credentials: S3Access,
     on_line: Callable[[str], None] = lambda _: None,
     *,
-    replace: bool = False,
+    replace: bool,
+    create_bucket: bool,
 ) -> str:
-    """Send the repository to the lab's object store and verify it there by digest.
+    """Send the repository to an object store and verify it there by digest.
 
     Returns:
         What was sent, in a sentence.
@@ -169,12 +168,12 @@ def publish(
     pushed = push(
         Path(repository.path),
         repository.uri,
-        credentials=access(),
+        credentials=credentials,
         replace=replace,
-        create_bucket=True,
+        create_bucket=create_bucket,
         on_progress=_told(on_line),
     )
-    if problems := verify(Path(repository.path), repository.uri, credentials=access()):
+    if problems := verify(Path(repository.path), repository.uri, credentials=credentials):
         raise RepositoryError(
             f"{repository.uri} is not what was pushed.",
             why="; ".join(str(one) for one in problems[:5]),

@@ -26,7 +26,7 @@ def write_index(run: Run) -> None:
     lab = (
         "<p>Made in the lab: real Triton, S3, tensors and tokens; the engine is compiled for a CPU by OpenVINO, "
         "not by TensorRT-LLM for a GPU.</p>"
-        if about.get("target") == "lab"
+        if about.get("track", about.get("target")) == "lab"
         else ""
     )
     head = html.escape(run.id)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from runbook_lib.artifacts import utc_now
-from runbook_lib.errors import ProfileError, RecordError, RunbookError
+from runbook_lib.errors import RecordError, RunbookError
 from runbook_lib.parameters import Page, page_named, validate
 from runbook_lib.places import notebooks_dir
 from runbook_lib.profile import load_profile, profiles_dir
@@ -76,12 +76,6 @@ def planned(order: Order) -> list[tuple[Page, dict[str, Any]]]:
         UsageError: there is no such page.
     """
     load_profile(order.profile, env=os.environ)
-    if order.target != "lab":
-        raise ProfileError(
-            f"These pages can't run on {order.target} yet.",
-            why="Only the embedded lab is wired to the pages in this version.",
-            fix="--target lab",
-        )
     chosen: list[tuple[Page, dict[str, Any]]] = []
     for name in order.pages:
         page = page_named(name)
@@ -125,10 +119,14 @@ def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
 
     Raises:
         ProfileError, UsageError: the order is wrong; nothing was started.
+        KubernetesError: the target can't be reached.
         LabError, PreflightError: the lab could not be started.
         RecordError: the record can't be written, or another process works in it.
     """
+    from runbook_lib.targets import target_named
+
     chosen = planned(order)
+    target_named(order.target)  # a target that can't be reached is told before a record begins
     profile = _reference(order.profile)
     run = Run.open(order.resume) if order.resume else Run.create(order.outputs, profile)
     with _alone(run):
@@ -144,7 +142,8 @@ def _run_in(
     on_event("run", run)
     with _written(run):
         run.unseal()
-        run.note(target=order.target, status="running")
+        track = load_profile(order.profile, env=os.environ).value.track
+        run.note(target=order.target, track=track, status="running")
     course = _Course(run, order, on_event)
     try:
         on_event("lab", "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runbook_lib.artifacts import Artifact
 from runbook_lib.changes import Change, Check
@@ -25,6 +26,9 @@ from runbook_lib.record.approval import (
     remember,
 )
 from runbook_lib.record.run import Run
+
+if TYPE_CHECKING:
+    from runbook_lib.targets import Target
 
 __all__ = ["OpenPage", "headless", "open_page"]
 
@@ -50,6 +54,17 @@ class OpenPage:
     def profile(self) -> DeploymentProfile:
         """The deployment profile with every value in force."""
         return self.effective.value
+
+    @functools.cached_property
+    def target(self) -> Target:
+        """Where this page acts: the lab or a cluster.
+
+        Raises:
+            KubernetesError: the cluster can't be reached.
+        """
+        from runbook_lib.targets import target_named
+
+        return target_named(str(self.values["target"]))
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -158,7 +173,7 @@ class OpenPage:
         )
 
     def _made_in(self) -> str:
-        if self.values["target"] != "lab":
+        if self.profile.track != "lab":
             return ""
         return (
             "<p><b>Made in the lab</b>: real Triton, S3, tensors and tokens; "

@@ -10,7 +10,6 @@ from runbook_lib.artifacts import Engine, ModelRepository, Plan, Service
 from runbook_lib.changes import Check
 from runbook_lib.lab import environment
 from runbook_lib.lab.builder_commands import weights_folder
-from runbook_lib.lab.lab import current
 from runbook_lib.places import cache_dir
 from runbook_lib.record.page import OpenPage
 from runbook_lib.serving.triton import is_ready
@@ -21,6 +20,7 @@ __all__ = [
     "plan_there",
     "repository_there",
     "service_answers",
+    "target",
     "weights_there",
 ]
 
@@ -82,6 +82,11 @@ def _environment() -> Check:
     return Check("lab environment", "PASS", f"Triton {ready.triton.version}")
 
 
+def target(page: OpenPage) -> list[Check]:
+    """What the target itself says: nothing in the lab; a cluster's API, KServe, rights and nodes."""
+    return page.target.checks(page.profile)
+
+
 def weights_there(page: OpenPage) -> Check:
     """The checkpoint folder has its config, weights and tokenizer."""
     folder = weights_folder(page.profile)
@@ -127,10 +132,9 @@ def repository_there(page: OpenPage) -> Check:
 
 def service_answers(page: OpenPage) -> Check:
     """The deployed service says that it is ready."""
-    service = page.artifact(Service)
+    service = page.target.reached(page.artifact(Service))
     if not is_ready(service.url):
         return Check(
             "service", "FAIL", f"{service.url} is not ready", "run page 03, or page 06 to see why"
         )
-    owner = current()
-    return Check("service", "PASS", f"{service.url} (lab {owner.name})")
+    return Check("service", "PASS", service.url)

@@ -69,10 +69,10 @@ def _still_built(run: Run) -> bool:
 
 def _still_stored(run: Run) -> bool:
     """A repository is only held when it still is laid out and stored."""
-    from runbook_lib.lab.repositories import publish_changes
+    from runbook_lib.lab.repositories import access_at_hand, publish_changes
 
     repository = ModelRepository.read(run.artifacts)
-    return Path(repository.path).is_dir() and not publish_changes(repository)
+    return Path(repository.path).is_dir() and not publish_changes(repository, access_at_hand())
 
 
 def _still_served(run: Run) -> bool:

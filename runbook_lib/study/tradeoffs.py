@@ -20,19 +20,16 @@ from runbook_lib.changes import Change
 from runbook_lib.errors import BuildError, PlanError, ProfileError, RunbookError
 from runbook_lib.files import write_whole
 from runbook_lib.lab.builder_commands import EMBEDDED
-from runbook_lib.lab.engines import build, engine_key, perplexity_of
-from runbook_lib.lab.lab import current
-from runbook_lib.lab.repositories import lay_out
+from runbook_lib.lab.engines import perplexity_of
 from runbook_lib.lab.scoring import exact_match, load_questions
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
-from runbook_lib.serving.supervise import stop
 from runbook_lib.serving.triton import generate
 from runbook_lib.study.pareto import OBJECTIVES, choose, mark_front
+from runbook_lib.targets.base import Target
 
 __all__ = ["Cell", "accuracy_of", "cells_of", "changes_of", "require_measured", "study", "table"]
 
-SERVER = "triton-study"
 ANSWER_TOKENS = 40
 
 
@@ -63,7 +60,9 @@ def cells_of(profile: DeploymentProfile) -> list[Cell]:
     return cells
 
 
-def changes_of(cells: Sequence[Cell], load: LoadSettings, *, remeasure: bool) -> list[Change]:
+def changes_of(
+    target: Target, cells: Sequence[Cell], load: LoadSettings, *, remeasure: bool
+) -> list[Change]:
     """What `study` would build and start; cells whose receipt holds are left out.
 
     Raises:
@@ -76,19 +75,20 @@ def changes_of(cells: Sequence[Cell], load: LoadSettings, *, remeasure: bool) ->
                 why="They are built and served in the lab, which makes engines for this CPU only.",
                 fix="Use a lab profile such as lab/tiny; `runbook plan` works for every profile.",
             )
-    open_cells = [cell for cell in cells if remeasure or _held(cell, load) is None]
+    open_cells = [cell for cell in cells if remeasure or _held(target, cell, load) is None]
     return [
         Change(
             "measure",
             cell.label,
             f"{cell.profile.dtype}, {cell.profile.quantization}, KV {cell.profile.kv_cache_dtype}, "
-            f"inputs {engine_key(cell.profile).removeprefix('sha256:')[:12]}",
+            f"inputs {target.engine_key(cell.profile).removeprefix('sha256:')[:12]}",
         )
         for cell in open_cells
     ]
 
 
 def study(
+    target: Target,
     profile: DeploymentProfile,
     load: LoadSettings,
     prompts: Sequence[str],
@@ -97,19 +97,20 @@ def study(
     remeasure: bool = False,
     on_cell: Callable[[int, str], None] = lambda *_: None,
 ) -> TradeOff:
-    """Measure every cell of a profile, one after the other, each alone on the machine's lab.
+    """Measure every cell of a profile, one after the other, each served alone.
 
     A cell that can't be built or served stays as a row with its cause.
 
     Args:
+        target: where they are built and served.
         load: the load that each engine carries. prompts: what it is asked.
         folder: where logs go. on_cell: is told the number and label of the cell at work.
     """
     rows = []
     for number, cell in enumerate(cells_of(profile)):
         on_cell(number, cell.label)
-        held = None if remeasure else _held(cell, load)
-        rows.append(held or _measured(cell, load, prompts, folder))
+        held = None if remeasure else _held(target, cell, load)
+        rows.append(held or _measured(target, cell, load, prompts, folder))
     marked = mark_front(rows)
     best, reason = choose(marked)
     return TradeOff(
@@ -126,11 +127,14 @@ def _told(load: LoadSettings) -> str:
     return f"{how}, {load.requests} requests, {load.max_tokens} tokens"
 
 
-def _measured(cell: Cell, load: LoadSettings, prompts: Sequence[str], folder: Path) -> TradeOffRow:
+def _measured(
+    target: Target, cell: Cell, load: LoadSettings, prompts: Sequence[str], folder: Path
+) -> TradeOffRow:
     shown = cell.profile.model_dump(mode="json", exclude={"tradeoffs"})
     try:
-        engine = build(cell.profile, folder / f"build-{cell.label}.log")
-        row = _serve_and_measure(cell, engine, load, prompts, shown)
+        log = folder / f"build-{cell.label}.log"
+        engine = target.build(cell.profile, log, lambda _: None, rebuild=False)
+        row = _serve_and_measure(target, cell, engine, load, prompts)
     except RunbookError as error:
         cause = error.what if not error.why else f"{error.what} {error.why}"
         return TradeOffRow(
@@ -140,28 +144,21 @@ def _measured(cell: Cell, load: LoadSettings, prompts: Sequence[str], folder: Pa
             cause=cause[:600],
             measured_at=utc_now(),
         )
-    write_whole(_receipt(cell, load), row.model_dump_json())
+    write_whole(_receipt(target, cell, load), row.model_dump_json())
     return row
 
 
 def _serve_and_measure(
-    cell: Cell, engine: Engine, load: LoadSettings, prompts: Sequence[str], shown: dict[str, Any]
+    target: Target, cell: Cell, engine: Engine, load: LoadSettings, prompts: Sequence[str]
 ) -> TradeOffRow:
-    lab = current()
-    repository = lay_out(cell.profile, engine, lab.folder / "study" / cell.label)
     known = cell.profile.weights == EMBEDDED  # of other models nobody knows the right answers
     perplexity = perplexity_of(engine) if known else None
-    running, _ = lab.serve(repository.path, SERVER)
-    try:
-        url = str(running.facts["http"])
-        run = run_load(url, repository.entry_model, load, prompts)
-        found = measure(run)
-        accuracy = accuracy_of(url, repository.entry_model) if known else None
-    finally:
-        stop(running)
+    with target.trial(cell.profile, engine, cell.label) as (url, model):
+        found = measure(run_load(url, model, load, prompts))
+        accuracy = accuracy_of(url, model) if known else None
     return TradeOffRow(
         label=cell.label,
-        profile=shown,
+        profile=cell.profile.model_dump(mode="json", exclude={"tradeoffs"}),
         status="measured",
         measured_at=utc_now(),
         engine_digest=engine.engine_digest,
@@ -244,16 +241,15 @@ def _shown(row: TradeOffRow) -> list[object]:
     ]
 
 
-def _receipt(cell: Cell, load: LoadSettings) -> Path:
-    key = digest_of(
-        [engine_key(cell.profile), cell.label, vars(load), TradeOffRow.model_json_schema()]
-    )
+def _receipt(target: Target, cell: Cell, load: LoadSettings) -> Path:
+    engine = [target.name, target.engine_key(cell.profile)]
+    key = digest_of([engine, cell.label, vars(load), TradeOffRow.model_json_schema()])
     return cache_dir() / "studies" / f"{key.removeprefix('sha256:')[:16]}.json"
 
 
-def _held(cell: Cell, load: LoadSettings) -> TradeOffRow | None:
+def _held(target: Target, cell: Cell, load: LoadSettings) -> TradeOffRow | None:
     try:
-        known = TradeOffRow.model_validate_json(_receipt(cell, load).read_bytes())
+        known = TradeOffRow.model_validate_json(_receipt(target, cell, load).read_bytes())
     except (OSError, ValueError):
         return None
     return known.model_copy(update={"reused": True})

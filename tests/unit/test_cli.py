@@ -234,7 +234,6 @@ def test_what_the_parser_refuses_ends_with_2(words, run):
         (["plan", "llama-7b", "--gpu", "H1000"], "ProfileError", "H1000"),
         (["plan", "llama-7b", "--trtllm", "9.9"], "PlanError", "9.9 is not known"),
         (["run", "04", "-p", "requests=0", "--dry-run"], "ProfileError", "at least 1"),
-        (["run", "00", "--target", "kserve", "--dry-run"], "ProfileError", "--target lab"),
         (["run", "00", "--resume", "nowhere"], "RecordError", "is not a run"),
         (["record", "verify", "nowhere"], "RecordError", "is not a run"),
         (["engine", "build", "llama-7b"], "PlanError", "its track is engine"),

@@ -28,6 +28,7 @@ LAYERS = (
     STAGES,
     ("ui",),
     ("lab",),
+    ("targets",),
     ("study",),
     ("record",),
     ("cli",),

@@ -66,9 +66,11 @@ def test_a_failed_page_says_why_and_a_completed_one_does_not(run):
     assert "nothing to say" not in page.text
 
 
+@pytest.mark.parametrize("track", ["lab", "engine"])
 @pytest.mark.parametrize("target", ["lab", "kserve"])
-def test_a_record_made_in_the_lab_says_so(target, run):
-    assert ("Made in the lab" in page_of(run, target=target).text) == (target == "lab")
+def test_a_record_whose_engine_is_the_labs_says_so_wherever_it_is_served(target, track, run):
+    shown = page_of(run, target=target, track=track).text
+    assert ("Made in the lab" in shown) == (track == "lab")
 
 
 def test_folders_that_are_there_are_linked(run):

@@ -89,9 +89,11 @@ def test_a_page_shows_no_markup_of_strangers(tmp_path):
     assert "<script" not in open_page("00_plan", profile=str(profile))._repr_html_()
 
 
-@pytest.mark.parametrize(("target", "said"), [("lab", True), ("kserve", False)])
-def test_a_page_made_in_the_lab_says_so(target, said):
-    assert ("Made in the lab" in open_page("00_plan", target=target)._repr_html_()) == said
+@pytest.mark.parametrize(("profile", "said"), [("lab/tiny", True), ("llama-7b", False)])
+@pytest.mark.parametrize("target", ["lab", "kserve"])
+def test_a_page_whose_engine_is_the_labs_says_so_wherever_it_is_served(target, profile, said):
+    shown = open_page("00_plan", target=target, profile=profile)._repr_html_()
+    assert ("Made in the lab" in shown) == said
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False), ("", False)])

@@ -7,8 +7,10 @@ from runbook_lib.bench.settings import LoadSettings
 from runbook_lib.errors import BuildError, PlanError, ServiceError
 from runbook_lib.profile import DeploymentProfile, load_profile
 from runbook_lib.study import tradeoffs
+from runbook_lib.targets.lab import LabTarget
 
 LOAD = LoadSettings(concurrency=4, requests=40)
+LAB = LabTarget()
 
 
 @pytest.fixture(autouse=True)
@@ -45,21 +47,22 @@ def bench(monkeypatch):
 
     one = SimpleNamespace(done=[], broken={})
 
-    def build(profile, log, *_):
+    def build(profile, log, *_, rebuild):
+        assert not rebuild
         if error := one.broken.get(log.stem.removeprefix("build-")):
             raise error
 
-    def serve(cell, *_):
+    def serve(_, cell, *__):
         one.done.append(cell.label)
         return measured(cell.label)
 
-    monkeypatch.setattr(tradeoffs, "build", build)
+    monkeypatch.setattr(LAB, "build", build)
     monkeypatch.setattr(tradeoffs, "_serve_and_measure", serve)
     return one
 
 
 def study(profile, tmp_path, **changed):
-    return tradeoffs.study(profile, LOAD, ["prompt"], tmp_path, **changed)
+    return tradeoffs.study(LAB, profile, LOAD, ["prompt"], tmp_path, **changed)
 
 
 # -- cells ---------------------------------------------------------------------------------------
@@ -85,7 +88,7 @@ def test_every_shipped_profile_of_the_lab_has_its_cells():
 
 
 def test_the_changes_name_every_cell_that_is_to_be_measured():
-    found = tradeoffs.changes_of(tradeoffs.cells_of(tiny(KV)), LOAD, remeasure=False)
+    found = tradeoffs.changes_of(LAB, tradeoffs.cells_of(tiny(KV)), LOAD, remeasure=False)
     assert [(one.verb, one.what) for one in found] == [("measure", "profile"), ("measure", "kv-u8")]
     assert found[1].detail.startswith("float16, none, KV u8, inputs ")
 
@@ -93,7 +96,7 @@ def test_the_changes_name_every_cell_that_is_to_be_measured():
 def test_an_approval_of_one_study_fits_no_other_limits():
     other = {"label": "kv-u8", "kv_cache_dtype": "u8", "max_batch_size": 2}
     one, two = (
-        tradeoffs.changes_of(tradeoffs.cells_of(tiny(cell)), LOAD, remeasure=True)
+        tradeoffs.changes_of(LAB, tradeoffs.cells_of(tiny(cell)), LOAD, remeasure=True)
         for cell in (KV, other)
     )
     assert one[0] == two[0]
@@ -103,7 +106,7 @@ def test_an_approval_of_one_study_fits_no_other_limits():
 def test_engines_of_another_track_are_refused_before_anything_is_asked():
     cells = tradeoffs.cells_of(load_profile("llama-7b").value)
     with pytest.raises(PlanError, match="its track is engine"):
-        tradeoffs.changes_of(cells, LOAD, remeasure=False)
+        tradeoffs.changes_of(LAB, cells, LOAD, remeasure=False)
 
 
 # -- the study -----------------------------------------------------------------------------------
@@ -123,7 +126,7 @@ def test_a_cell_whose_receipt_holds_is_not_measured_again(bench, tmp_path):
     again = study(tiny(KV, INT8), tmp_path)
     assert bench.done == ["profile", "kv-u8", "int8"]
     assert [row.reused for row in again.rows] == [True, True, False]
-    assert tradeoffs.changes_of(tradeoffs.cells_of(tiny(KV)), LOAD, remeasure=False) == []
+    assert tradeoffs.changes_of(LAB, tradeoffs.cells_of(tiny(KV)), LOAD, remeasure=False) == []
 
 
 def test_all_is_measured_again_when_that_is_wanted(bench, tmp_path):
@@ -136,7 +139,7 @@ def test_all_is_measured_again_when_that_is_wanted(bench, tmp_path):
 def test_another_load_is_another_measurement(bench, tmp_path):
     study(tiny(), tmp_path)
     other = LoadSettings(concurrency=8, requests=40)
-    assert len(tradeoffs.changes_of(tradeoffs.cells_of(tiny()), other, remeasure=False)) == 1
+    assert len(tradeoffs.changes_of(LAB, tradeoffs.cells_of(tiny()), other, remeasure=False)) == 1
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", "null", '{"label": 1}'])
