@@ -11,6 +11,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.artifacts import Finding
+
 __all__ = ["Evidence", "Line", "collect", "from_text"]
 
 LOG_BYTES = 2_000_000
@@ -40,13 +42,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that was collected; `sources` says for each source what came of it."""
+    """Everything that was collected; `sources` says for each source what came of it.
+
+    `named` holds what a collector could name itself, from objects that are no lines of text.
+    """
 
     lines: tuple[Line, ...] = ()
     models: tuple[dict[str, Any], ...] = ()
     statistics: tuple[dict[str, Any], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
+    named: tuple[Finding, ...] = ()
 
     def joined(self, other: Evidence) -> Evidence:
         """This evidence and another, as one."""
@@ -56,6 +62,7 @@ class Evidence:
             self.statistics + other.statistics,
             self.metrics | other.metrics,
             self.sources | other.sources,
+            self.named + other.named,
         )
 
 

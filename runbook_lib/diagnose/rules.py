@@ -72,7 +72,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     is a consequence and no finding. What no rule explains is listed as such, never guessed.
     """
     lines = tuple(sorted(evidence.lines, key=lambda line: bool(CONSEQUENCE.search(line.text))))
-    findings: list[Finding] = []
+    findings = list(evidence.named)
     explained: set[str] = set()
     for rule in rules():
         shown = [line for line in rule.shown_by(lines) if line.text not in explained]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.artifacts import Finding
 from runbook_lib.diagnose import rules as module
 from runbook_lib.diagnose.evidence import Evidence, Line, from_text
 from runbook_lib.diagnose.rules import diagnose, rules
@@ -178,6 +179,19 @@ def test_the_servers_own_index_weighs_more_than_a_line_of_a_log():
     found = diagnose(Evidence(lines=(log, index))).findings
     assert [one.id for one in found] == ["server-hang", "runtime-library-load"]
     assert found[0].score > found[1].score
+
+
+def test_what_a_collector_named_itself_stands_among_the_findings_by_its_score():
+    pod = Finding(
+        id="image-not-found", title="t", cause="c", confirm="k", fix="f", evidence=("e",), score=0.9
+    )
+    line = Line("log", "Version tag does not match. Note: Current Version: 1, Serialized 2")
+    weaker = Evidence(lines=(line,)).joined(Evidence(named=(pod,)))
+    found = diagnose(weaker).findings
+    assert found[0] == pod
+    assert {one.id for one in diagnose(Evidence(lines=(line,))).findings} == {
+        one.id for one in found[1:]
+    }
 
 
 def test_a_finding_shows_a_few_lines_and_where_they_were_read():
