@@ -9,6 +9,7 @@
     │   └── EngineMismatchError     an engine does not belong to this machine, runtime or profile
     ├── RepositoryError             a model repository is wrong, or could not be stored whole
     ├── ServiceError                a server did not start, become ready, or answer
+    │   └── RolloutError            a rollout can't become ready, or was not in time; with its cause
     ├── LoadError                   a benchmark could not measure what it was asked to
     ├── LabError                    a part of the embedded lab could not be set up or started
     ├── RecordError                 a record is missing, incomplete or was changed
@@ -32,6 +33,7 @@ __all__ = [
     "ProfileError",
     "RecordError",
     "RepositoryError",
+    "RolloutError",
     "RunbookError",
     "ServiceError",
     "UsageError",
@@ -125,6 +127,12 @@ class RepositoryError(RunbookError):
 
 class ServiceError(RunbookError):
     """A server did not start, become ready, or answer."""
+
+
+class RolloutError(ServiceError):
+    """A rollout can't become ready, or was not in time; `cause` is the id of what holds it up."""
+
+    cause = ""
 
 
 class LoadError(RunbookError):
