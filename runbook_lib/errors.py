@@ -130,9 +130,24 @@ class ServiceError(RunbookError):
 
 
 class RolloutError(ServiceError):
-    """A rollout can't become ready, or was not in time; `cause` is the id of what holds it up."""
+    """A rollout can't become ready, or was not in time.
 
-    cause = ""
+    Args:
+        cause: the id of what holds it up; empty where nothing known does.
+    """
+
+    def __init__(
+        self, what: str, *, why: str = "", fix: str = "", page: str = "", cause: str = ""
+    ) -> None:
+        super().__init__(what, why=why, fix=fix, page=page)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.what,), vars(self).copy())
+
+    def to_dict(self) -> dict[str, str]:
+        """The error as plain data, with its cause where it is known."""
+        return super().to_dict() | ({"cause": self.cause} if self.cause else {})
 
 
 class LoadError(RunbookError):
