@@ -1,0 +1,1 @@
+"""The test cluster: a real Kubernetes and KServe on this machine, with pretended GPUs."""
