@@ -25,6 +25,7 @@ LAYERS = (
     ("values",),
     ("artifacts",),
     ("changes", "files", "places", "hardware", "parameters", "profile"),
+    ("kube",),
     STAGES,
     ("ui",),
     ("lab",),

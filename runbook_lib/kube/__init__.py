@@ -1,0 +1,1 @@
+"""Talking to Kubernetes: objects as plain dictionaries, what the API server says as our errors."""
