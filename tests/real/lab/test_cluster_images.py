@@ -30,6 +30,8 @@ from runbook_lib.repository.store import S3Access, push, read_manifest
 from runbook_lib.serving.supervise import Owner, free_ports, stop
 from runbook_lib.serving.triton import generate, is_ready
 
+pytestmark = pytest.mark.timeout(900)  # the first test makes the images where the cache has none
+
 # Layers below, a tmpfs above that is then closed; volumes, /dev and /proc as a runtime gives them.
 ENTER = """
 set -e
@@ -174,7 +176,7 @@ def test_pause_sleeps_until_it_is_killed(tmp_path):
     while calls.read_text().split()[0] != "34":  # pause, on x86-64
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGUSR1 if process.poll() is None else 0)
+    process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=10) == -signal.SIGUSR1
 
 
@@ -227,7 +229,7 @@ def test_a_build_from_the_store_ends_in_the_store_as_an_engine_that_the_library_
 
 
 def test_a_quantised_build_finds_its_own_packages_too(triton, access, weights):
-    words = job(output="s3://models/int8/", quantization="int8")
+    words = job(output="s3://models/int4/", quantization="int4_awq")
     assert "phase quantize done" in fine(triton.run(*words, env=keys_of(access))).stdout
 
 
@@ -286,6 +288,39 @@ def test_a_build_with_a_wrong_key_is_refused_by_the_store(triton, access, weight
     assert done.returncode == 10
     assert "SignatureDoesNotMatch" in done.stderr
     assert access.secret_key not in done.stdout + done.stderr
+
+
+def child_of(process):
+    return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
+
+
+@pytest.fixture
+def compiling(triton, access, weights):
+    """A build that has begun to compile."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    words = job(output="s3://models/stopped/", max_batch_size=5)
+    process = triton.start(*words, env=keys_of(access), **pipes)
+    while not process.stdout.readline().endswith("phase compile start\n"):
+        assert process.poll() is None, process.stderr.read()
+    yield process
+    process.kill()
+    process.communicate()
+    left = open_client(access).list_objects_v2(Bucket="models", Prefix="stopped/")
+    assert left["KeyCount"] == 0
+
+
+def test_a_build_that_is_asked_to_stop_does_so_although_it_is_its_container_s_first_process(
+    compiling,
+):
+    os.kill(child_of(compiling.pid), signal.SIGTERM)
+    assert compiling.wait(timeout=60) == 128 + signal.SIGTERM
+
+
+def test_a_stage_that_is_killed_is_told_with_what_it_may_have_lacked(compiling):
+    os.kill(child_of(child_of(compiling.pid)), signal.SIGKILL)
+    _, said = compiling.communicate(timeout=60)
+    assert compiling.returncode == 12
+    assert "build_engine was ended by signal 9; more memory than the container may have?" in said
 
 
 # -- the storage initializer and Triton ------------------------------------------------------------
