@@ -44,7 +44,7 @@ def _table() -> dict[str, Resource]:
         ("", "v1", "Pod ConfigMap Secret Service ServiceAccount Event Endpoints=endpoints"),
         ("", "v1", "PersistentVolumeClaim ResourceQuota LimitRange"),
         ("", "v1", "*Node *Namespace *PersistentVolume"),
-        ("apps", "v1", "Deployment ReplicaSet StatefulSet DaemonSet"),
+        ("apps", "v1", "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision"),
         ("batch", "v1", "Job"),
         ("autoscaling", "v2", "HorizontalPodAutoscaler"),
         ("policy", "v1", "PodDisruptionBudget"),

@@ -17,6 +17,7 @@ __all__ = [
     "MODEL",
     "build_commands",
     "build_inputs",
+    "commands_in",
     "limits_of",
     "optimization_level_of",
     "weights_folder",
@@ -52,21 +53,35 @@ def optimization_level_of(profile: DeploymentProfile) -> int:
 def build_commands(
     profile: DeploymentProfile, environment: LabEnvironment, work: Path
 ) -> list[Command]:
-    """Convert the checkpoint, then build the engine into `work/engine`; every limit written out."""
-    python, limits = str(environment.python), limits_of(profile)
+    """Convert the checkpoint, then build the engine into `work/engine`, on this machine."""
+    program = (str(environment.python), str(BUILDER))
+    return commands_in(profile, program, str(weights_folder(profile)), str(work))
+
+
+def commands_in(
+    profile: DeploymentProfile, program: tuple[str, str], weights: str, work: str
+) -> list[Command]:
+    """The same two steps wherever builder and weights lie; every limit written out.
+
+    Args:
+        program: the interpreter, and the folder of the builder.
+        weights: folder of the checkpoint as it was trained.
+        work: folder that gets `checkpoint` and `engine`.
+    """
+    (python, builder), limits = program, limits_of(profile)
     convert = [
-        *(python, str(BUILDER / "convert_checkpoint.py")),
-        *("--model_dir", str(weights_folder(profile))),
-        *("--output_dir", str(work / "checkpoint")),
+        *(python, f"{builder}/convert_checkpoint.py"),
+        *("--model_dir", weights),
+        *("--output_dir", f"{work}/checkpoint"),
         *("--dtype", profile.dtype),
         *("--quantization", profile.quantization),
         *("--kv_cache_dtype", profile.kv_cache_dtype),
         *("--tp_size", str(profile.tensor_parallel_size)),
     ]
     build = [
-        *(python, str(BUILDER / "build_engine.py")),
-        *("--checkpoint_dir", str(work / "checkpoint")),
-        *("--output_dir", str(work / "engine")),
+        *(python, f"{builder}/build_engine.py"),
+        *("--checkpoint_dir", f"{work}/checkpoint"),
+        *("--output_dir", f"{work}/engine"),
         *("--max_batch_size", str(limits.max_batch_size)),
         *("--max_input_len", str(limits.max_input_len)),
         *("--max_seq_len", str(limits.max_seq_len)),
