@@ -142,7 +142,9 @@ def causes(snapshot: Snapshot, now: datetime) -> list[Cause]:
             shown, words = list(one.lines), dict(one.words)
         if shown:
             left = [line for line in left if line not in shown]
-            found.append((rule, _cause(rule, shown, snapshot, words)))
+            witnesses = [*shown[: SHOWN - 1], *_last_words(said, shown[0])]
+            told = witnesses if rule.symptom else shown
+            found.append((rule, _cause(rule, told, snapshot, words)))
     if not waiting_for(snapshot):
         return [cause for rule, cause in found if rule.heals == "harmless"]
     return _folded(found)
@@ -157,6 +159,14 @@ def cause_of_refusal(said: str, *, kind: str, namespace: str, name: str) -> Caus
         if shown:
             return _cause(rule, shown, snapshot, words)
     return None
+
+
+def _last_words(said: Sequence[Line], about: Line) -> list[Line]:
+    """The last line that an object's container logged: where no rule knows it, a reader may."""
+    logged = [line for line in said if line.source == "log" and not line.init]
+    if not about.object.startswith("Job/"):
+        logged = [line for line in logged if line.object == about.object and line != about]
+    return logged[-1:]
 
 
 def _shown(rule: Rule, said: Iterable[Line]) -> tuple[list[Line], dict[str, str]]:

@@ -256,9 +256,11 @@ def test_a_server_that_ends_is_told_by_its_log(id_, line):
 
 
 def test_an_end_that_no_rule_knows_is_a_crash_loop_with_its_exit_code():
-    first = causes(look(pod(crashed(code=3, restarts=3))), NOW)[0]
+    logs = {(POD, "kserve-container", True): "starting\nthe moon is in the wrong house\n"}
+    first = causes(look(pod(crashed(code=3, restarts=3)), logs=logs), NOW)[0]
     assert (first.id, first.final) == ("crash-loop", True)
     assert "(exit 3)" in first.evidence[0].text
+    assert first.evidence[-1].text == "the moon is in the wrong house"
 
 
 def test_a_container_killed_for_memory_is_told_although_the_kubelet_says_no_word():
