@@ -21,7 +21,7 @@ KIND_NAMES: dict[type[Section], str] = {
     LoadProfile: "load profile",
     MigProfile: "MIG profile",
 }
-MERGED = ("builder_flags", "runtime_env")
+MERGED = ("builder_flags", "runtime_env", "kserve")
 
 
 class Layers:
@@ -124,7 +124,9 @@ def _told(error: ValidationError, kind: type[Section], layers: Layers) -> list[s
 def _sentences(one: Any, kind: type[Section], layers: Layers) -> Iterable[str]:
     inner = one.get("ctx", {}).get("error")
     if isinstance(inner, FieldProblems):
-        for path, text in inner.problems:
+        above = "".join(f"{part}." for part in one["loc"])
+        for below, text in inner.problems:
+            path = above + below
             loc: Loc = tuple(int(part) if part.isdigit() else part for part in path.split("."))
             yield f"{_placed(layers, loc)}{path}: {text}"
         return

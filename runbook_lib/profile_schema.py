@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.config import JsonDict
 
 from runbook_lib.artifacts import Limits, Track
+from runbook_lib.profile_kserve import KServeSettings
+from runbook_lib.profile_section import FieldProblems, Section
 from runbook_lib.profile_words import (
     FLOATS,
     GPU_WORDS,
@@ -55,15 +57,9 @@ _SECRET = re.compile(
     r"(?i)(?:^|_)(?:TOKEN|PASSWORD|PASSWD|SECRET|(?:API|ACCESS|SECRET)_?KEY(?:_ID)?|CREDENTIALS?)$"
 )
 _STORE = re.compile(r"^(?:s3|gs|as|azure|file|https|pvc)://\S+$|^/\S*$")
-_FIXED_IN_CELLS = {"profile", "extends", "track", "tradeoffs", "approve", "load", "notes"}
-
-
-class FieldProblems(ValueError):  # noqa: N818 - it carries several
-    """Everything that is wrong about a profile's values taken together, as (path, sentence)."""
-
-    def __init__(self, problems: Iterable[tuple[str, str]]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(f"{path}: {text}" for path, text in self.problems))
+_FIXED_IN_CELLS = {
+    *("profile", "extends", "track", "tradeoffs", "approve", "load", "kserve", "notes"),
+}
 
 
 def nearest(word: str, known: Iterable[str], count: int = 1) -> list[str]:
@@ -73,14 +69,6 @@ def nearest(word: str, known: Iterable[str], count: int = 1) -> list[str]:
 
 def _one_of(*words: str) -> JsonDict:
     return {"enum": [*sorted(set(words) - {""})]}
-
-
-class Section(BaseModel):
-    """Base of all profiles: frozen, strict about types, closed to unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class TradeOffCell(Section):
@@ -161,6 +149,8 @@ class DeploymentProfile(Section):
     """Model of the repository that clients ask."""
     streaming: bool = True
     """Whether answers are streamed token by token."""
+    kserve: KServeSettings = Field(default_factory=KServeSettings)
+    """Where and how it runs on a cluster with KServe."""
     load: Line | None = None
     """Load profile of the benchmark."""
     tradeoffs: tuple[TradeOffCell, ...] = Field(default=(), strict=False, max_length=64)
