@@ -1,0 +1,282 @@
+"""Run a build Job, or go on with the one that runs: its logs live, its end explained.
+
+The Job belongs to the cluster: it goes on when this process ends, and the next run takes it up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.artifacts import Phase
+from runbook_lib.engine.job_failure import (
+    Seen,
+    condition,
+    containers_of,
+    newest_event,
+    why_ended,
+    why_waiting,
+)
+from runbook_lib.engine.job_logs import JobLogs
+from runbook_lib.errors import BuildError
+from runbook_lib.kube.client import Kube
+from runbook_lib.kube.errors import ApiError, explain
+
+__all__ = ["JobResult", "run_build_job"]
+
+Manifest = dict[str, Any]
+
+POLL_SECONDS = 1.0
+EVENT_SECONDS = 3.0
+AWAY_SECONDS = 180.0
+GONE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How an engine came to lie in the store.
+
+    Attributes:
+        job: the Job's name.
+        kept: it lay there already, and nothing was applied.
+        attached: the Job was started by an earlier run.
+        phases: what took how long, in the pod that succeeded.
+        seconds: from the Job's start to its end.
+        pod: the pod that succeeded.
+        node: where it ran.
+    """
+
+    job: str
+    kept: bool = False
+    attached: bool = False
+    phases: tuple[Phase, ...] = ()
+    seconds: float = 0.0
+    pod: str = ""
+    node: str = ""
+
+
+def run_build_job(
+    kube: Kube,
+    manifests: Sequence[Manifest],
+    *,
+    stored: Callable[[], bool],
+    log: Path,
+    on_line: Callable[[str], None] = lambda _: None,
+    timeout: float = 6 * 3600.0,
+    rebuild: bool = False,
+) -> JobResult:
+    """Build by a Job unless the store holds the engine; wait until it lies there.
+
+    Args:
+        kube: the cluster.
+        manifests: what `build_job` made.
+        stored: whether a whole engine of these inputs lies in the store, asked before and after.
+        log: where everything that the containers say goes.
+        on_line: is told each line of that, and what the Job waits for.
+        timeout: seconds to wait; the Job then goes on without us.
+        rebuild: build although the store holds one (an order with `replace`).
+
+    Raises:
+        BuildError: the Job failed, can't start, took too long, or left no engine. It is left for
+            inspection; Kubernetes deletes it after its ttl.
+        PreflightError: the cluster does not answer, or a right is missing.
+    """
+    config, job = manifests
+    name = str(job["metadata"]["name"])
+    if not rebuild and stored():
+        on_line(f"{job['metadata']['annotations']['runbook/result']} holds the engine.")
+        return JobResult(job=name, kept=True)
+    live, attached = _started(kube, config, job, on_line)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with JobLogs(kube, str(job["metadata"]["namespace"]), log, on_line) as logs:
+        waiting = _Waiting(kube, live, logs, on_line)
+        try:
+            seen = waiting.until_ended(timeout)
+        except KeyboardInterrupt:
+            on_line(f"The Job {name} goes on; the same step takes it up again.")
+            raise
+    if condition(seen.job, "Complete") is None:
+        raise why_ended(seen).error(f"The whole log: {log}")
+    if not stored():
+        raise BuildError(
+            f"The build Job {name} ended well, and the store holds no whole engine.",
+            why="The Job and this machine look into different stores, or somebody removed it.",
+            fix="Compare the endpoint and bucket that the Job was given with those used here.",
+        )
+    return _result(seen, logs, attached=attached)
+
+
+def _started(
+    kube: Kube, config: Manifest, job: Manifest, on_line: Callable[[str], None]
+) -> tuple[Manifest, bool]:
+    """The Job that runs, and whether it ran before we came."""
+    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+    live = kube.get("Job", name, namespace)
+    attached = live is not None and not _over(live)
+    if live is None or not attached:
+        if live is not None:
+            on_line(f"The Job {name} of an earlier run has ended: it is replaced.")
+            _remove(kube, name, namespace)
+        kube.apply(config)
+        live = kube.apply(job)
+        on_line(f"Job {name}")
+    else:
+        on_line(f"Job {name} runs since {live['metadata']['creationTimestamp']}: going on with it.")
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": live["metadata"]["uid"]}
+    # With its owner the ConfigMap goes too.
+    kube.apply({**config, "metadata": {**config["metadata"], "ownerReferences": [owner]}})
+    return live, attached
+
+
+def _over(job: Manifest) -> bool:
+    ended = any(condition(job, kind) for kind in ("Complete", "Failed"))
+    return ended or bool(job["metadata"].get("deletionTimestamp"))
+
+
+def _remove(kube: Kube, name: str, namespace: str) -> None:
+    kube.delete("Job", name, namespace)
+    until = time.monotonic() + GONE_SECONDS
+    while kube.get("Job", name, namespace) is not None:
+        if time.monotonic() > until:
+            raise BuildError(
+                f"The Job {name} of an earlier run can't be removed.",
+                why=f"It still exists {GONE_SECONDS:.0f} s after it was deleted; a finalizer holds it.",
+                fix=f"kubectl get job {name} -n {namespace} -o yaml",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+class _Waiting:
+    """Look at the Job until it ends; what it says goes out meanwhile."""
+
+    def __init__(
+        self, kube: Kube, job: Manifest, logs: JobLogs, on_line: Callable[[str], None]
+    ) -> None:
+        self._kube, self._job, self._logs, self._on_line = kube, job, logs, on_line
+        self._name = str(job["metadata"]["name"])
+        self._namespace = str(job["metadata"]["namespace"])
+        # A Job that meets its deadline deletes its pods: they are remembered as they were.
+        self._pods: dict[str, Manifest] = {}
+        self._events: list[Manifest] = []
+        self._events_at = 0.0
+        self._told = ""
+        self._trouble: tuple[str, float] = ("", 0.0)
+        self._answered = time.monotonic()
+
+    def until_ended(self, timeout: float) -> Seen:
+        """The Job as it was when it had ended and everything it said was read.
+
+        Raises:
+            BuildError: it can't start, takes too long, or was deleted.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            self._look()
+            self._logs.advance(list(self._pods.values()), POLL_SECONDS)
+            if _over(self._job) and self._logs.done(list(self._pods.values())):
+                return self._seen()
+            if not _over(self._job):
+                self._check_start()
+                if time.monotonic() > until:
+                    raise self._late(timeout)
+
+    def _seen(self) -> Seen:
+        pods = sorted(
+            self._pods.values(), key=lambda one: str(one["metadata"]["creationTimestamp"])
+        )
+        return Seen(self._job, pods, self._events, self._logs.said)
+
+    def _look(self) -> None:
+        batch, core = self._kube.resource("Job"), self._kube.resource("Pod")
+        mine = f"batch.kubernetes.io/controller-uid={self._job['metadata']['uid']}"
+        try:
+            job = self._kube.call("GET", batch.path(self._namespace, self._name))
+            found = self._kube.call("GET", core.path(self._namespace), {"labelSelector": mine})
+            if self._must_ask():
+                self._ask_events()
+        except ApiError as error:
+            self._bear(error)
+            return
+        self._answered = time.monotonic()
+        same = job["metadata"]["uid"] == self._job["metadata"]["uid"]
+        if not same or job["metadata"].get("deletionTimestamp"):
+            raise self._deleted()
+        self._job = job
+        self._pods |= {one["metadata"]["name"]: one for one in found["items"]}
+
+    def _must_ask(self) -> bool:
+        """Events matter while nothing runs."""
+        pods = list(self._pods.values())
+        running = any("running" in state for pod in pods for _, state in containers_of(pod))
+        return not running and time.monotonic() - self._events_at > EVENT_SECONDS
+
+    def _ask_events(self) -> None:
+        self._events_at = time.monotonic()
+        path = self._kube.resource("Event").path(self._namespace)
+        found: list[Manifest] = []
+        for name in (self._name, *self._pods):
+            query = {"fieldSelector": f"involvedObject.name={name}"}
+            found += self._kube.call("GET", path, query)["items"]
+        self._events = found
+        if not _over(self._job) and (said := newest_event(found)) != self._told:
+            self._told = said
+            self._on_line(f"[{self._name}] {said}")
+
+    def _bear(self, error: ApiError) -> None:
+        """An API server that restarts is waited for; a refusal is not."""
+        if error.status == 404 and error.no_such_object:
+            raise self._deleted()
+        passing = error.status in {0, 429} or error.status >= 500
+        if not passing or time.monotonic() - self._answered > AWAY_SECONDS:
+            raise explain(error, f"read Job {self._name}", self._kube.server) from None
+        time.sleep(POLL_SECONDS)
+
+    def _check_start(self) -> None:
+        found = why_waiting(self._seen())
+        now = time.monotonic()
+        what = "" if found is None else found.what
+        if what != self._trouble[0]:
+            self._trouble = (what, now)
+        if found and found.patience is not None and now - self._trouble[1] >= found.patience:
+            raise found.error(self._left())
+
+    def _late(self, timeout: float) -> BuildError:
+        found = why_waiting(self._seen())
+        return BuildError(
+            f"The build Job {self._name} has not ended after {timeout:.0f} s.",
+            why=f"{found.what} {found.why}" if found else self._logs.last() or self._told,
+            fix="\n".join(text for text in (found.fix if found else "", self._left()) if text),
+            page="06_troubleshoot",
+        )
+
+    def _left(self) -> str:
+        return (
+            "The Job is left as it is: the same step takes it up again, and this ends it:\n"
+            f"kubectl delete job {self._name} -n {self._namespace}"
+        )
+
+    def _deleted(self) -> BuildError:
+        return BuildError(
+            f"The build Job {self._name} was deleted while it ran.",
+            why="Somebody else deleted it, or its namespace.",
+            fix="Build again.",
+        )
+
+
+def _result(seen: Seen, logs: JobLogs, *, attached: bool) -> JobResult:
+    pod = next(one for one in reversed(seen.pods) if one["status"].get("phase") == "Succeeded")
+    status = seen.job["status"]
+    began, ended = (datetime.fromisoformat(status[key]) for key in ("startTime", "completionTime"))
+    name = str(pod["metadata"]["name"])
+    return JobResult(
+        job=seen.name,
+        attached=attached,
+        phases=logs.phases(name),
+        seconds=(ended - began).total_seconds(),
+        pod=name,
+        node=str(pod["spec"].get("nodeName", "")),
+    )
