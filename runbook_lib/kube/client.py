@@ -220,6 +220,25 @@ class Kube:
         finally:
             answer.close()
 
+    def websocket(self, path: str, query: Query) -> Any:
+        """An open WebSocket to a path that upgrades, as `kubectl port-forward` uses it.
+
+        Raises:
+            ApiError: it was refused, or the server did not answer.
+        """
+        from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+        from websocket import WebSocketBadStatusException, WebSocketException
+
+        _, url, headers, *_ = self._api.param_serialize(
+            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+        )
+        try:
+            return create_websocket(self._api.configuration, get_websocket_url(url), headers)
+        except WebSocketBadStatusException as refused:
+            raise ApiError.from_body(refused.status_code, refused.resp_body or b"") from None
+        except (WebSocketException, OSError) as broken:
+            raise ApiError(UNREACHABLE, "Unreachable", str(broken), {}) from None
+
     def _send(
         self,
         method: str,

@@ -78,6 +78,12 @@ def explain(error: ApiError, doing: str, server: str) -> RunbookError:
         )
     if error.status == 403 and (seen := _FORBIDDEN.search(error.message)):
         return _forbidden(seen.groupdict(""))
+    if error.status == 404:
+        return _missing(error, doing)
+    return _refused(error, doing)
+
+
+def _missing(error: ApiError, doing: str) -> RunbookError:
     if error.no_such_kind:
         return PreflightError(
             f"The cluster can't {doing}: it has no such kind of object.",
@@ -85,12 +91,16 @@ def explain(error: ApiError, doing: str, server: str) -> RunbookError:
             fix="Install what brings it (KServe, KEDA or the Prometheus operator), in a version "
             "that serves it; `kubectl api-resources` lists what is there.",
         )
-    if error.status == 404 and error.details.get("kind") == "namespaces":
+    if error.details.get("kind") == "namespaces":
         name = error.details.get("name")
         return PreflightError(
             f"The namespace {name} does not exist.", fix=f"kubectl create namespace {name}"
         )
-    return _refused(error, doing)
+    return ServiceError(
+        f"Could not {doing}: it is not there.",
+        why=error.message,
+        fix="It may have ended or been replaced meanwhile: look at what is there now.",
+    )
 
 
 def _no_answer(error: ApiError, server: str) -> RunbookError:
@@ -141,6 +151,12 @@ def _refused(error: ApiError, doing: str) -> RunbookError:
             why=error.message,
             fix="See whether the controller behind it runs (for KServe: kubectl get pods -n kserve).",
             page="06_troubleshoot",
+        )
+    if "field not declared in schema" in error.message or "unknown field" in error.message:
+        return PreflightError(
+            f"The cluster's version does not know a field: could not {doing}.",
+            why=error.message,
+            fix="Leave out what sets this field, or update what brings the kind.",
         )
     causes = [
         f"{one.get('field', '')}: {one.get('message', '')}"

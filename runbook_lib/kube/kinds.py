@@ -41,7 +41,7 @@ class Resource:
 
 def _table() -> dict[str, Resource]:
     rows = (
-        ("", "v1", "Pod ConfigMap Secret Service ServiceAccount Event Endpoints=endpoints"),
+        ("", "v1", "Pod ConfigMap Secret Service ServiceAccount Event"),
         ("", "v1", "PersistentVolumeClaim ResourceQuota LimitRange"),
         ("", "v1", "*Node *Namespace *PersistentVolume"),
         ("apps", "v1", "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision"),

@@ -1,10 +1,10 @@
-"""The manifests of a deployment, from its profile to YAML. Pure: no cluster, no secret value."""
+"""The manifests of a deployment, from its profile. Pure: no cluster, no secret value."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
+from runbook_lib.kube.text import to_yaml
 from runbook_lib.serving.manifests_runtime import serving_runtime
 from runbook_lib.serving.manifests_scaling import autoscaler, disruption_budget, pod_monitor
 from runbook_lib.serving.manifests_service import inference_service
@@ -27,19 +27,6 @@ def render(target: Deployment) -> list[Manifest]:
         pod_monitor(target),
     ]
     return [one for one in made if one is not None]
-
-
-def to_yaml(manifests: list[Manifest]) -> str:
-    """The manifests as one YAML stream, for `kubectl apply` or a GitOps repository."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.width = 4096
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    out = io.StringIO()
-    yaml.dump_all(manifests, out)
-    return out.getvalue()
 
 
 def _service_account(target: Deployment) -> Manifest | None:

@@ -12,10 +12,11 @@ from runbook_lib.artifacts import EngineIdentity, Limits
 from runbook_lib.errors import PlanError, PreflightError
 from runbook_lib.hardware import gpu, gpu_names
 from runbook_lib.kube.kinds import KINDS
+from runbook_lib.kube.text import to_yaml
 from runbook_lib.profile import DeploymentProfile, load_profile
 from runbook_lib.profile_kserve import KServeSettings
 from runbook_lib.serving.kserve_words import KServe
-from runbook_lib.serving.manifests import explain_cache, render, to_yaml
+from runbook_lib.serving.manifests import explain_cache, render
 from runbook_lib.serving.manifests_image import serving_image
 from runbook_lib.serving.manifests_target import deployment, kserve_uri, service_name
 
