@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-__all__ = ["AS_JSON", "bar", "completing", "profile_completions", "say"]
+__all__ = [
+    "APPROVE",
+    "AS_JSON",
+    "PROFILE",
+    "bar",
+    "completing",
+    "in_force",
+    "profile_completions",
+    "say",
+]
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -36,3 +46,17 @@ def profile_completions() -> list[str]:
 def completing(names: Callable[[], list[str]]) -> Callable[[Any, Any, str], list[str]]:
     """What a shell is offered: the names that go on from what was typed; click leaves that to us."""
     return lambda _context, _parameter, typed: [name for name in names() if name.startswith(typed)]
+
+
+PROFILE = click.argument("profile", shell_complete=completing(profile_completions))
+APPROVE = click.option(
+    "--approve", default="", metavar="DIGEST|auto", help="Approve what would change."
+)
+
+
+def in_force(profile: str, **overrides: str | None) -> Any:
+    """The profile with the guide's variables and the command's own options in force."""
+    from runbook_lib.profile import load_profile
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return load_profile(profile, env=os.environ, overrides=given).value

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import click
 
 from runbook_lib import cli_engine
-from runbook_lib.cli_parts import AS_JSON, bar, completing, profile_completions, say
-from runbook_lib.errors import LabError
+from runbook_lib.cli_deploy import DEPLOYING
+from runbook_lib.cli_parts import APPROVE, AS_JSON, PROFILE, bar, in_force, say
 
 __all__ = ["STAGES"]
-
-PROFILE = click.argument("profile", shell_complete=completing(profile_completions))
-APPROVE = click.option(
-    "--approve", default="", metavar="DIGEST|auto", help="Approve what would change."
-)
-
-
-def _in_force(profile: str, **overrides: str | None) -> Any:
-    """The profile with the guide's variables and the command's own options in force."""
-    from runbook_lib.profile import load_profile
-
-    given = {name: value for name, value in overrides.items() if value is not None}
-    return load_profile(profile, env=os.environ, overrides=given).value
 
 
 @click.command()
@@ -37,7 +22,7 @@ def plan(profile: str, gpu: str | None, trtllm: str | None, as_json: bool) -> in
     """Say whether a profile fits, in which shapes, with which commands."""
     from runbook_lib.study.planning import plan_profile
 
-    made = plan_profile(_in_force(profile, gpu=gpu, trtllm_version=trtllm))
+    made = plan_profile(in_force(profile, gpu=gpu, trtllm_version=trtllm))
     say(made.model_dump(mode="json"), str(made), as_json)
     return 0 if made.fits else 1
 
@@ -59,7 +44,7 @@ def engine_build(profile: str, rebuild: bool, as_json: bool) -> None:
     from runbook_lib.lab.engines import build
     from runbook_lib.places import cache_dir
 
-    value = _in_force(profile)
+    value = in_force(profile)
     with bar("Building") as told:
         log = cache_dir() / "logs" / f"build-{value.model_name}.log"
         made = build(value, log, told, rebuild=rebuild)
@@ -147,59 +132,6 @@ def repo_verify(folder: Path, uri: str, as_json: bool) -> int:
 
 
 @click.command()
-@PROFILE
-@click.option("--repository", help="URI of the stored repository instead of the profile's.")
-@click.option("--replicas", type=click.IntRange(1, 8), default=1, show_default=True)
-@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@APPROVE
-@AS_JSON
-def deploy(  # noqa: PLR0917 - click passes an argument for each option
-    profile: str,
-    repository: str | None,
-    replicas: int,
-    dry_run: bool,
-    approve: str,
-    as_json: bool,
-) -> None:
-    """Serve a stored repository in the lab that `runbook lab up` started."""
-    from runbook_lib.lab import services
-    from runbook_lib.lab.lab import current
-    from runbook_lib.lab.repositories import stored
-    from runbook_lib.record.approval import ChangePlan, decide
-
-    if not current().is_up():
-        raise LabError(
-            "No lab is up to deploy in.",
-            why="A service must outlive this command.",
-            fix="runbook lab up",
-        )
-    value = _in_force(profile, model_repository=repository)
-    found = stored(value)
-    intended = ChangePlan("deploy", tuple(services.deploy_changes(found, replicas)))
-    if dry_run:
-        say({"ok": True, "plan": intended.short, "would": str(intended)}, str(intended), as_json)
-        return
-    click.echo(str(intended), err=True)
-    decide(intended, approve, value.approve, [])
-    with bar("Deploying") as told:
-        running = services.replicas_of(found, replicas, told)
-    service = services.service_of(
-        value, found, running, services.smoke_test(running[0].http, found, value)
-    )
-    say(service.model_dump(mode="json"), str(service), as_json)
-
-
-@click.command()
-@AS_JSON
-def undeploy(as_json: bool) -> None:
-    """Stop the services of the lab; its object store stays up."""
-    from runbook_lib.lab.services import undeploy as stop_all
-
-    stopped = stop_all()
-    say({"ok": True, "stopped": stopped}, f"Stopped: {', '.join(stopped) or 'nothing'}", as_json)
-
-
-@click.command()
 @click.argument("url")
 @click.option(
     "--load", "load_name", default="load/lab-closed", show_default=True, help="Load profile."
@@ -250,7 +182,7 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     from runbook_lib.study.guide_csv import append_rows, check_file
     from runbook_lib.targets.lab import LabTarget
 
-    value = _in_force(profile)
+    value = in_force(profile)
     asked = {"requests": requests, "concurrency": concurrency, "max_tokens": max_tokens, "seed": 7}
     load, cells = loads.study_load(asked), tradeoffs.cells_of(value)
     check_file(output)
@@ -274,4 +206,4 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     return 1 if any(row.status == "failed" for row in found.rows) else 0
 
 
-STAGES = (plan, engine, repo, deploy, undeploy, bench, weigh)
+STAGES = (plan, engine, repo, *DEPLOYING, bench, weigh)

@@ -22,6 +22,7 @@ __all__ = [
     "access",
     "access_at_hand",
     "lay_out",
+    "named",
     "publish",
     "publish_changes",
     "push_at_hand",
@@ -75,12 +76,13 @@ def _told(on_line: Callable[[str], None]) -> Callable[[float, str], None]:
 
 
 def stored(profile: DeploymentProfile) -> ModelRepository:
-    """The repository under the profile's URI in the lab's store, by its manifest.
+    """The repository under the profile's URI in the store at hand, by its manifest.
 
     Raises:
+        PreflightError: no store is at hand.
         RepositoryError: there is none, or a push of it did not reach its end.
     """
-    files = read_manifest(profile.model_repository, credentials=access())
+    files = read_manifest(profile.model_repository, credentials=access_at_hand())
     digests = {file.path: file.sha256 for file in files}
     models = {path.partition("/")[0] for path in digests if "/" in path}
     return ModelRepository(
@@ -92,6 +94,20 @@ def stored(profile: DeploymentProfile) -> ModelRepository:
         size_bytes=sum(file.size for file in files),
         content_digest=content_digest(files),
         engine_digest=digests.get("tensorrt_llm/1/rank0.engine", ""),
+    )
+
+
+def named(profile: DeploymentProfile) -> ModelRepository:
+    """The repository under the profile's URI as a name only: nothing of its content is known."""
+    return ModelRepository(
+        path="",
+        uri=profile.model_repository,
+        entry_model=profile.entry_model,
+        models=(),
+        files=(),
+        size_bytes=0,
+        content_digest="",
+        engine_digest="",
     )
 
 

@@ -119,7 +119,7 @@ def run_pages(order: Order, on_event: OnEvent = lambda *_: None) -> RunReport:
 
     Raises:
         ProfileError, UsageError: the order is wrong; nothing was started.
-        KubernetesError: the target can't be reached.
+        PreflightError: the target can't be reached.
         LabError, PreflightError: the lab could not be started.
         RecordError: the record can't be written, or another process works in it.
     """

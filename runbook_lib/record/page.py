@@ -60,7 +60,7 @@ class OpenPage:
         """Where this page acts: the lab or a cluster.
 
         Raises:
-            KubernetesError: the cluster can't be reached.
+            PreflightError: the cluster can't be reached.
         """
         from runbook_lib.targets import target_named
 

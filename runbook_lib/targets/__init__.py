@@ -13,9 +13,14 @@ def target_named(name: str) -> Target:
 
     Raises:
         UsageError: there is none of that name.
+        PreflightError: the cluster of `kserve` can't be reached.
     """
     if name == "lab":
         from runbook_lib.targets.lab import LabTarget
 
         return LabTarget()
-    raise UsageError(f"These pages can't run on {name} yet.", fix="--target lab")
+    if name == "kserve":
+        from runbook_lib.targets.kserve import KServeTarget
+
+        return KServeTarget.connect()
+    raise UsageError(f"There is no target {name!r}.", fix="--target lab   (or --target kserve)")

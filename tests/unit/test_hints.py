@@ -132,7 +132,7 @@ def test_the_hints_are_found_where_they_stand() -> None:
     assert {"README.md", "Makefile", "runbook_lib/diagnose/rules.json"} <= told
     assert ("notebooks/02_model_repository.ipynb", "repo skeleton DIR") in HINTS
     assert ("runbook_lib/diagnose/rules.json", "repo fix REPOSITORY") in HINTS
-    assert ("runbook_lib/cli_stages.py", "lab up") in HINTS
+    assert ("runbook_lib/cli_deploy.py", "lab up") in HINTS
     assert len(HINTS) > 30
 
 
