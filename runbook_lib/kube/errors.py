@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import PreflightError, RunbookError, ServiceError
@@ -12,6 +13,7 @@ from runbook_lib.errors import PreflightError, RunbookError, ServiceError
 __all__ = ["ApiError", "explain"]
 
 UNREACHABLE = 0
+ROLES = Path(__file__).resolve().parents[1] / "serving" / "roles"
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r'(?: in API group "(?P<group>[^"]*)")?'
@@ -130,11 +132,26 @@ def _forbidden(seen: Mapping[str, str]) -> RunbookError:
     rule = (
         f'apiGroups: ["{seen["group"]}"], resources: [{seen["resource"]}], verbs: [{seen["verb"]}]'
     )
+    role = _role_that_gives(seen["group"], seen["resource"], seen["verb"])
+    shipped = f" The shipped role {role} has it: kubectl apply -f {role}" if role else ""
+    if role and seen["namespace"]:
+        shipped += f" -n {seen['namespace']}"
     return PreflightError(
         f"{seen['user']} may not {seen['verb']} {seen['resource']} {where}.",
         why="No Role or ClusterRole that is bound to it gives this right.",
-        fix=f"Ask for a role with this rule: {{{rule}}}",
+        fix=f"Ask for a role with this rule: {{{rule}}}.{shipped}",
     )
+
+
+def _role_that_gives(group: str, kind: str, verb: str) -> Path | None:
+    """The shipped role that has a right, by its file."""
+    from ruamel.yaml import YAML
+
+    for path in sorted(ROLES.glob("*.yaml")):
+        for rule in YAML(typ="safe", pure=True).load(path)["rules"]:
+            if group in rule["apiGroups"] and kind in rule["resources"] and verb in rule["verbs"]:
+                return path
+    return None
 
 
 def _refused(error: ApiError, doing: str) -> RunbookError:

@@ -1,0 +1,265 @@
+"""Every rendered manifest is taken by the real API server, its CRDs and KServe's webhooks."""
+
+import secrets
+import time
+
+import pytest
+
+from runbook_lib.errors import PreflightError, ServiceError
+from runbook_lib.hardware import gpu
+from runbook_lib.kube.apply import apply_all, changes_of, differences_of
+from runbook_lib.kube.client import Kube
+from runbook_lib.profile import DeploymentProfile, MigProfile, load_profile, profiles_dir
+from runbook_lib.profile_kserve import Toleration
+from runbook_lib.serving.kserve_words import KServe, find_kserve
+from runbook_lib.serving.manifests import render
+from runbook_lib.serving.manifests_target import deployment
+
+FAKE_NODE = Toleration(key="kwok.x-k8s.io/node", operator="Exists")
+MIG = sorted(path.stem for path in (profiles_dir() / "mig").glob("*.yaml"))
+GPUS = {"a100": "A100-SXM-40GB", "h100": "H100-SXM-80GB"}
+
+
+@pytest.fixture(scope="module")
+def kube(cluster):
+    return Kube.connect(cluster.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def kserve(kube):
+    return find_kserve(kube)
+
+
+def profile(**changes):
+    return DeploymentProfile.model_validate({"model_name": "llama-2-7b"} | changes)
+
+
+def rendered(kube, given, namespace, **more):
+    target = deployment(
+        given,
+        given.kserve,
+        find_kserve(kube),
+        namespace=str(namespace),
+        pod_monitors=kube.has("PodMonitor"),
+        **more,
+    )
+    return render(target)
+
+
+def test_the_version_of_kserve_is_read_from_its_schema(cluster, kserve):
+    wanted = tuple(int(part) for part in cluster.versions["kserve"].split(".")[:2])
+    assert kserve.version <= wanted
+    assert kserve.version >= (0, 16)
+    # What its schema shows is enough for the words of the version that runs.
+    running = KServe(wanted, "the lab")
+    assert kserve.deployment_mode == running.deployment_mode
+
+
+SHAPES = {
+    "one GPU": {"gpu": "H100-SXM-80GB"},
+    "ranks": {"gpu": "H100-SXM-80GB", "tensor_parallel_size": 4},
+    "a slice": {"gpu": "A100-SXM-40GB:1g.5gb"},
+    "a slice of the single strategy": {
+        "gpu": "A100-SXM-40GB:1g.5gb",
+        "kserve": {"mig_strategy": "single"},
+    },
+    "llmapi": {"track": "llmapi"},
+    "replicas by an adapter's metric": {
+        "kserve": {"min_replicas": 2, "max_replicas": 4, "autoscaling": {"by": "hpa"}}
+    },
+    "identities and pull secrets": {
+        "kserve": {
+            "aws_role_arn": "arn:aws:iam::123456789012:role/models",
+            "storage_secret": "models-s3",
+            "image_pull_secrets": ["registry"],
+            "node_selector": {"pool": "gpu"},
+            "tolerations": [{"key": "dedicated", "value": "llm", "effect": "NoSchedule"}],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_server_takes_every_object_as_it_is_rendered(kube, module_namespace, shape):
+    manifests = rendered(kube, profile(**SHAPES[shape]), module_namespace)
+    for manifest in manifests:
+        taken = kube.apply(manifest, dry_run=True)
+        assert covers(
+            taken["spec"] if "spec" in manifest else taken, manifest.get("spec", manifest)
+        )
+
+
+def covers(taken, given):
+    """Everything that was given is there again: no field was dropped or rewritten."""
+    if isinstance(given, dict):
+        return all(key in taken and covers(taken[key], value) for key, value in given.items())
+    if isinstance(given, list):
+        return len(taken) >= len(given) and all(
+            any(covers(there, one) for there in taken) for one in given
+        )
+    return taken == given
+
+
+def test_the_guides_deployment_is_planned_without_a_change(kube, module_namespace):
+    given = load_profile("llama-7b", env={}).value
+    manifests = rendered(kube, given, module_namespace)
+    planned = changes_of(kube, manifests)
+    assert {change.verb for change in planned} == {"create"}
+    assert len(planned) == len(manifests)
+    assert kube.list("InferenceService", str(module_namespace)) == []
+
+
+def test_a_field_that_the_version_does_not_know_is_told_by_its_name(kube, module_namespace):
+    manifests = rendered(kube, profile(), module_namespace)
+    runtime = next(one for one in manifests if one["kind"] == "ServingRuntime")
+    runtime["spec"]["initContainerz"] = []
+    with pytest.raises(PreflightError, match="does not know a field") as refusal:
+        kube.apply(runtime, dry_run=True)
+    assert "initContainerz" in refusal.value.why
+
+
+def test_what_the_webhook_refuses_is_told_in_its_words(kube, module_namespace):
+    manifests = rendered(kube, profile(), module_namespace)
+    service = next(one for one in manifests if one["kind"] == "InferenceService")
+    service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] = "Somehow"
+    with pytest.raises(ServiceError, match="refused to apply InferenceService") as refusal:
+        kube.apply(service, dry_run=True)
+    assert "Somehow" in refusal.value.why or "deployment mode" in refusal.value.why
+
+
+# -- where pods go ---------------------------------------------------------------------------------
+
+
+def device_of(name):
+    mig = load_profile(f"mig/{name}", kind=MigProfile, env={}).value
+    (resource,) = mig.resources.limits
+    part = resource.partition("mig-")[2]
+    whole = GPUS.get(name.partition("-")[0], GPUS["h100"])
+    return (f"{whole}:{part}" if part else whole), resource
+
+
+CASES = {name: (*device_of(name), "mixed") for name in MIG} | {
+    "single strategy": ("A100-SXM-40GB:1g.5gb", "nvidia.com/gpu", "single"),
+    "whole L40S": ("L40S", "nvidia.com/gpu", "mixed"),
+}
+
+
+def test_pods_of_each_gpu_and_slice_go_to_their_node_and_to_no_other(kube, module_namespace):
+    """All at once on the pretended nodes; what could go elsewhere is spread over by the scheduler."""
+    labels = {
+        node["metadata"]["name"]: node["metadata"]["labels"]
+        for node in kube.list("Node")
+        if "nvidia.com/gpu.product" in node["metadata"]["labels"]
+    }
+    wanted = {}
+    for number, (name, (device, resource, strategy)) in enumerate(CASES.items()):
+        service = f"slice-{number}-{secrets.token_hex(2)}"
+        given = profile(
+            gpu=device,
+            kserve={
+                "name": service,
+                "mig_strategy": strategy,
+                "cpu": "1",
+                "memory": "64Mi",
+                "tolerations": [FAKE_NODE.model_dump()],
+            },
+        )
+        for manifest in rendered(kube, given, module_namespace):
+            if manifest["kind"] == "InferenceService":
+                for copy in ("a", "b"):  # two of each: one could land right by luck
+                    pod = pod_of(manifest, f"{service}-{copy}", module_namespace)
+                    kube.apply(pod)
+                    wanted[f"{service}-{copy}"] = (name, device, resource, strategy)
+    placed = wait_placed(kube, str(module_namespace), list(wanted))
+    for service, (name, device, resource, strategy) in wanted.items():
+        node = placed[service]
+        found = labels[node]
+        sm = gpu(device.partition(":")[0]).sm.removeprefix("sm")
+        labelled = (found["nvidia.com/gpu.compute.major"], found["nvidia.com/gpu.compute.minor"])
+        assert "".join(labelled) == sm, name
+        assert device.split("-")[0] in found["nvidia.com/gpu.product"], name
+        if ":" in device:
+            assert found["nvidia.com/mig.strategy"] == strategy, name
+        else:
+            assert "MIG" not in found["nvidia.com/gpu.product"], name
+        assert resource == "nvidia.com/gpu" or f"{resource}.count" in found, name
+
+
+def pod_of(manifest, name, namespace):
+    """The pod that KServe would make of a predictor, as far as the scheduler looks at it."""
+    predictor = manifest["spec"]["predictor"]
+    container = {
+        "name": "kserve-container",
+        "image": "none",
+        "resources": predictor["model"]["resources"],
+    }
+    kept = ("affinity", "tolerations", "nodeSelector", "topologySpreadConstraints")
+    spec = {key: predictor[key] for key in kept if key in predictor}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": str(namespace)},
+        "spec": spec | {"containers": [container]},
+    }
+
+
+def wait_placed(kube, namespace, names, seconds=60):
+    deadline = time.monotonic() + seconds
+    while True:
+        pods = {one["metadata"]["name"]: one for one in kube.list("Pod", namespace)}
+        placed = {name: pods[name]["spec"].get("nodeName") for name in names}
+        if all(placed.values()):
+            return placed
+        assert time.monotonic() < deadline, {
+            name: pods[name]["status"].get("conditions") for name in names if not placed[name]
+        }
+        time.sleep(0.3)
+
+
+# -- apply -----------------------------------------------------------------------------------------
+
+
+def config(namespace, **data):
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "shared", "namespace": str(namespace)},
+        "data": data,
+    }
+
+
+def test_a_field_of_somebody_else_stops_everything_until_it_is_forced(kube, namespace):
+    path = kube.resource("ConfigMap").path(str(namespace), "shared")
+    kube.call(
+        "PATCH",
+        path,
+        {"fieldManager": "the-other"},
+        config(namespace, colour="red"),
+        "application/apply-patch+yaml",
+    )
+    first = config(namespace, size="1") | {
+        "metadata": {"name": "first", "namespace": str(namespace)}
+    }
+    ours = [first, config(namespace, colour="blue")]
+    with pytest.raises(ServiceError, match="Somebody else manages") as refusal:
+        apply_all(kube, ours)
+    assert ".data.colour belongs to the-other" in refusal.value.why
+    assert kube.get("ConfigMap", "first", str(namespace)) is None
+
+    (planned,) = [one for one in differences_of(kube, ours) if one.conflicts]
+    assert "-  colour: red" in planned.text
+    assert "+  colour: blue" in planned.text
+    apply_all(kube, ours, force=True)
+    assert kube.get("ConfigMap", "shared", str(namespace))["data"] == {"colour": "blue"}
+
+
+def test_what_we_no_longer_write_is_shown_as_removed_and_what_others_wrote_stays(kube, namespace):
+    apply_all(kube, [config(namespace, ours="1", gone="1")])
+    path = kube.resource("ConfigMap").path(str(namespace), "shared")
+    kube.call("PATCH", path, None, {"data": {"theirs": "1"}}, "application/merge-patch+json")
+    (planned,) = differences_of(kube, [config(namespace, ours="2")])
+    assert planned.verb == "change"
+    assert planned.fields == ("data.gone", "data.ours")
+    apply_all(kube, [config(namespace, ours="2")])
+    assert kube.get("ConfigMap", "shared", str(namespace))["data"] == {"ours": "2", "theirs": "1"}
+    assert changes_of(kube, [config(namespace, ours="2")]) == []
