@@ -13,7 +13,7 @@ demo: setup      ## the main job: weights to a measured service, on the embedded
 	@$(RUN)/runbook run all --profile lab/tiny --approve auto
 
 test:            ## set up, then every test
-	@.ci/setup browser
+	@.ci/setup tests
 	@$(RUN)/python -m pytest
 
 check: setup     ## lint, types, import rules, notebook hygiene, lock freshness

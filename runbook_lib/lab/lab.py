@@ -158,15 +158,15 @@ def current() -> Lab:
 
 @contextmanager
 def at_hand(name: str, on_line: Callable[[str], None] = lambda _: None) -> Iterator[Lab]:
-    """The default lab where it is up, else one called `name` that ends with this block.
+    """The lab that `current()` names where it is up, else one called `name` that ends with this block.
 
     Inside the block `current()` is that lab, here and in every process started from here.
 
     Raises:
         PreflightError, LabError: as `Lab.up`.
     """
-    default = Lab(DEFAULT)
-    lab = default if default.is_up() else Lab(name, Owner.this_process())
+    known = current()
+    lab = known if known.is_up() else Lab(name, Owner.this_process())
     forget_old_labs()
     before = {key: os.environ.get(key) for key in (NAME_VARIABLE, OWNER_VARIABLE)}
     try:
@@ -178,7 +178,7 @@ def at_hand(name: str, on_line: Callable[[str], None] = lambda _: None) -> Itera
             os.environ.pop(key, None)
             if value is not None:
                 os.environ[key] = value
-        if lab.owner is not None:
+        if lab is not known:
             lab.down()
 
 

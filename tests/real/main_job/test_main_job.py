@@ -25,7 +25,7 @@ GUIDE = (
     "throughput_req_per_sec,mean_ttfb_ms"
 )
 CARD_RIGHT, CARD_ASKED, CARD_PERPLEXITY = 100, 112, 1.8127
-STUDY = ["profile", "kv-u8", "int8", "int8-kv-u8", "int4", "int4-awq", "batch-4"]
+STUDY = ["profile", "kv-u8", "int8", "int8-opt0", "int8-kv-u8", "int4", "int4-awq", "batch-4"]
 
 
 @pytest.fixture(scope="session")
