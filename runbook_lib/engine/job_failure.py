@@ -26,6 +26,19 @@ Manifest = dict[str, Any]
 
 IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+NOT_STARTED = (
+    (
+        {"FailedMount", "FailedAttachVolume"},
+        "A volume of the build can't be mounted.",
+        "See that the claim exists and that no other node holds it: kubectl get pvc",
+    ),
+    (
+        {"FailedCreatePodSandBox"},
+        "The node can't start the build's pod.",
+        "Look at the node's container runtime, or let the build run on another node.",
+    ),
+)
+NOISE = {"MissingClusterDNS"}  # told again and again where a cluster has no DNS
 # Back-offs and kubelets that are behind heal within this time; what lasts longer needs a hand.
 PATIENCE = 20.0
 LAST_LINES = 4
@@ -88,9 +101,11 @@ def containers_of(pod: Manifest) -> list[tuple[Manifest, Manifest]]:
 
 def newest_event(events: Sequence[Manifest]) -> str:
     """The last thing that Kubernetes told, as `reason: message`."""
+    events = [one for one in events if one.get("reason") not in NOISE]
     if not events:
         return ""
-    last = max(events, key=_event_time)
+    # Of what was told in one second a failure matters most.
+    last = max(events, key=lambda one: (_event_time(one), "Failed" in str(one.get("reason", ""))))
     return f"{last.get('reason', '')}: {str(last.get('message', '')).strip()}"
 
 
@@ -134,7 +149,7 @@ def why_waiting(seen: Seen) -> Trouble | None:
                 fix="Free a GPU, or correct the resource, node selector or tolerations in the profile: "
                 "kubectl get nodes -L nvidia.com/gpu.product",
             )
-    return _no_volume(seen, pod)
+    return _not_started(seen, pod)
 
 
 def _too_long(seen: Seen) -> Trouble:
@@ -248,19 +263,13 @@ def _no_image(spec: Manifest, reason: str, message: str) -> Trouble:
     )
 
 
-def _no_volume(seen: Seen, pod: Manifest) -> Trouble | None:
+def _not_started(seen: Seen, pod: Manifest) -> Trouble | None:
     if any(state.keys() & {"running", "terminated"} for _, state in containers_of(pod)):
         return None
-    failed = [
-        one for one in seen.events if one.get("reason") in {"FailedMount", "FailedAttachVolume"}
-    ]
-    if not failed:
-        return None
-    return Trouble(
-        "A volume of the build can't be mounted.",
-        why=str(max(failed, key=_event_time).get("message", "")),
-        fix="See that the claim exists and that no other node holds it: kubectl get pvc",
-    )
+    for reasons, what, fix in NOT_STARTED:
+        if failed := [one for one in seen.events if one.get("reason") in reasons]:
+            return Trouble(what, str(max(failed, key=_event_time).get("message", "")), fix)
+    return None
 
 
 def _event_time(event: Manifest) -> str:

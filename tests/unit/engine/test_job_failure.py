@@ -180,6 +180,12 @@ def test_a_volume_that_can_t_be_mounted_is_told():
     assert found.why == said
 
 
+def test_a_node_that_can_t_start_pods_is_told():
+    said = "Failed to create pod sandbox: runc create failed"
+    found = why_waiting(Seen(job(), [pod()], [event("FailedCreatePodSandBox", said)]))
+    assert (found.why, "node" in found.what) == (said, True)
+
+
 def test_a_volume_that_was_late_is_no_trouble_once_something_runs():
     late = [event("FailedMount", "MountVolume.SetUp failed")]
     assert why_waiting(Seen(job(), [pod(weights={"running": {}})], late)) is None
@@ -192,7 +198,9 @@ def test_a_pod_that_works_has_no_trouble():
 
 def test_the_newest_event_is_the_one_that_came_last():
     events = [
+        event("FailedMount", "late", "2026-11-24T19:00:09Z"),
         event("Pulled", "there", "2026-11-24T19:00:09Z"),
+        event("MissingClusterDNS", "as always", "2026-11-24T19:00:10Z"),
         event("Scheduled", "to node", "2026-11-24T19:00:01Z"),
     ]
-    assert newest_event(events) == "Pulled: there"
+    assert newest_event(events) == "FailedMount: late"
