@@ -8,6 +8,7 @@ newest field that the schema has tells the version at least. Only a CRD without 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ Version = tuple[int, int]
 
 KNOWN: Version = (0, 21)  # the newest version whose words were read
 OLDEST: Version = (0, 15)
+SCHEMA_SECONDS = 10.0
 
 # A field of the InferenceService, and the version whose CRD was the first to have it. Compared over
 # the CRDs of KServe 0.16.0, 0.17.0, 0.19.0 and 0.20.0; 0.18 and 0.19 added none, so that they read as 0.17.
@@ -109,22 +111,34 @@ def find_kserve(kube: Kube) -> KServe:
 
 
 def _by_schema(kube: Kube) -> KServe | None:
-    try:
-        said = kube.call("GET", "/openapi/v3/apis/serving.kserve.io/v1beta1")
-    except ApiError:
-        return None
-    return from_schema(said)
+    """An API server that has just started serves a CRD before it has put its schema together."""
+    deadline = time.monotonic() + SCHEMA_SECONDS
+    while True:
+        try:
+            said = kube.call("GET", "/openapi/v3/apis/serving.kserve.io/v1beta1")
+        except ApiError as error:
+            if error.status not in {404, 503}:
+                return None
+            said = {}
+        if (schema := _schema(said)) is not None or time.monotonic() > deadline:
+            return from_schema(schema or {})
+        time.sleep(0.5)
 
 
-def from_schema(document: Mapping[str, Any]) -> KServe | None:
-    """From the OpenAPI document of serving.kserve.io/v1beta1; None when it has no fields to go by."""
-    schemas = document.get("components", {}).get("schemas", {})
+def _schema(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    schemas: Mapping[str, Mapping[str, Any]] = document.get("components", {}).get("schemas", {})
     for schema in schemas.values():
         kinds = schema.get("x-kubernetes-group-version-kind", ())
         if any(one.get("kind") == "InferenceService" for one in kinds):
-            for path, version in MARKS:
-                if _has(schema, path):
-                    return KServe(version, f"its InferenceService has {'.'.join(path)}")
+            return schema
+    return None
+
+
+def from_schema(schema: Mapping[str, Any]) -> KServe | None:
+    """From the OpenAPI schema of its InferenceService; None when that has no fields to go by."""
+    for path, version in MARKS:
+        if _has(schema, path):
+            return KServe(version, f"its InferenceService has {'.'.join(path)}")
     return None
 
 
