@@ -15,7 +15,8 @@ from typing import NamedTuple
 from runbook_lib.errors import RolloutError
 from runbook_lib.kube.client import Kube
 from runbook_lib.kube.watch import Mirror, Scope
-from runbook_lib.serving.rollout_causes import Cause, causes
+from runbook_lib.serving.rollout_causes import Cause, explained
+from runbook_lib.serving.rollout_lines import Line
 from runbook_lib.serving.rollout_logs import Logs
 from runbook_lib.serving.rollout_snapshot import Snapshot, TargetKind, snapshots
 from runbook_lib.serving.rollout_state import Row, failed_job, rows, waiting_for
@@ -25,6 +26,7 @@ __all__ = ["Rollout", "Table", "wait_done", "wait_ready"]
 # Controllers write their words one after the other: "ready" must outlast that.
 SETTLED = 1.5
 TICK = 1.0
+SHOWN = 3
 NEIGHBOURS = 0.05  # what changes together is looked at together
 LABEL = "serving.kserve.io/inferenceservice"
 
@@ -49,6 +51,7 @@ class Table:
     causes: tuple[Cause, ...]
     seconds: float
     not_permitted: tuple[str, ...] = ()
+    unexplained: tuple[Line, ...] = ()
 
     def without_time(self) -> object:
         """What of it is news when it changes: everything but the seconds."""
@@ -149,17 +152,19 @@ def _scopes(target: Target) -> list[Scope]:
 
 
 class Patience:
-    """Since when each cause is seen without a break, by this machine's clock."""
+    """Since when each cause is seen without a break, and how often it had been seen then."""
 
     def __init__(self) -> None:
-        self._since: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
 
     def settled(self, found: Sequence[Cause], at: float) -> Cause | None:
         """The first cause that can't heal and was seen often and long enough."""
-        self._since = {one.id: self._since.get(one.id, at) for one in found}
-        return next(
-            (one for one in found if one.final and at - self._since[one.id] >= one.seconds), None
-        )
+        self._first = {one.id: self._first.get(one.id, (at, one.seen)) for one in found}
+        return next((one for one in found if one.final and self._enough(one, at)), None)
+
+    def _enough(self, cause: Cause, at: float) -> bool:
+        since, seen = self._first[cause.id]
+        return at - since >= cause.seconds and (cause.seen > seen or not cause.grows)
 
 
 def _wait(
@@ -218,7 +223,7 @@ def _look(mirror: Mirror, target: Target, logs: Logs) -> Snapshot:
 
 def _table(snapshot: Snapshot, seconds: float) -> Table:
     now = datetime.now(UTC)
-    found = causes(snapshot, now)
+    found, unknown = explained(snapshot, now)
     heads = [one for one in found if not one.consequence_of]
     why = {one.object: one.title for one in reversed(heads)}
     return Table(
@@ -227,6 +232,7 @@ def _table(snapshot: Snapshot, seconds: float) -> Table:
         tuple(found),
         seconds,
         snapshot.not_permitted,
+        tuple(unknown),
     )
 
 
@@ -242,9 +248,13 @@ def _failure(
     left = f"Everything was left as it is: kubectl get pods -n {target.namespace}"
     done = roll_back() if roll_back is not None else left
     if cause is None:
+        said = [str(line) for line in table.unexplained[:SHOWN]]
+        known = (
+            "what was said is known to no rule:" if said else "nothing that can be read tells why."
+        )
         return RolloutError(
             f"{target} was not ready in {timeout:.0f} s.",
-            why=f"It still waits for {table.waiting_for}; nothing that can be read tells why.",
+            why="\n".join([f"It still waits for {table.waiting_for}; {known}", *said]),
             fix=f"Give it more time if it is loading a large model. {done}",
             page="06_troubleshoot",
         )

@@ -22,7 +22,7 @@ from runbook_lib.serving.rollout_lines import Line, clean, lines
 from runbook_lib.serving.rollout_snapshot import Snapshot
 from runbook_lib.serving.rollout_state import failed_job, waiting_for
 
-__all__ = ["Cause", "Heals", "Rule", "cause_of_refusal", "causes", "rules"]
+__all__ = ["Cause", "Heals", "Rule", "cause_of_refusal", "causes", "explained", "rules"]
 
 Heals = Literal["never", "maybe", "harmless"]
 TABLE = Path(__file__).with_name("rollout_causes.json")
@@ -34,7 +34,7 @@ class Cause:
     """One named cause: what it is seen in, what to do, and whether waiting can help.
 
     `seen` is how often, `times` and `seconds` how often and how long it must be seen before
-    nobody need wait any longer.
+    nobody need wait any longer; with `grows` it must also be seen anew meanwhile.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Cause:
     seen: int = 1
     times: int = 1
     seconds: float = 0.0
+    grows: bool = False
     consequence_of: str = ""
 
     @property
@@ -93,6 +94,7 @@ class Rule:
     heals: Heals
     times: int
     seconds: float
+    grows: bool
     symptom: bool
     never_alone: bool
     patterns: tuple[Pattern, ...]
@@ -111,6 +113,7 @@ def rules() -> tuple[Rule, ...]:
             entry["heals"],
             entry.get("times", 1),
             entry.get("seconds", 0.0),
+            entry.get("grows", False),
             entry.get("symptom", False),
             entry.get("never_alone", False),
             tuple(
@@ -131,6 +134,11 @@ def causes(snapshot: Snapshot, now: datetime) -> list[Cause]:
 
     A ready service has only causes that do no harm to it, such as an autoscaler without metrics.
     """
+    return explained(snapshot, now)[0]
+
+
+def explained(snapshot: Snapshot, now: datetime) -> tuple[list[Cause], list[Line]]:
+    """The causes, and what Kubernetes or KServe said that no rule knows."""
     said = lines(snapshot)
     by_comparing = {one.id: one for one in compared(snapshot, said, now)}
     taken = {line for one in by_comparing.values() for line in one.lines}
@@ -146,8 +154,8 @@ def causes(snapshot: Snapshot, now: datetime) -> list[Cause]:
             told = witnesses if rule.symptom else shown
             found.append((rule, _cause(rule, told, snapshot, words)))
     if not waiting_for(snapshot):
-        return [cause for rule, cause in found if rule.heals == "harmless"]
-    return _folded(found)
+        return [cause for rule, cause in found if rule.heals == "harmless"], []
+    return _folded(found), [line for line in left if line.source != "log"]
 
 
 def cause_of_refusal(said: str, *, kind: str, namespace: str, name: str) -> Cause | None:
@@ -205,6 +213,7 @@ def _cause(rule: Rule, shown: Sequence[Line], on: Snapshot, words: Mapping[str, 
         # A job that has failed for good is not tried again.
         times=1 if failed_job(on) else rule.times,
         seconds=0 if failed_job(on) else rule.seconds,
+        grows=rule.grows,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from runbook_lib.serving.rollout_lines import Line, clean
-from runbook_lib.serving.rollout_scheduling import why_unschedulable
+from runbook_lib.serving.rollout_scheduling import GPU, why_unschedulable
 from runbook_lib.serving.rollout_snapshot import (
     LogKey,
     Manifest,
@@ -31,6 +31,7 @@ STOP = "serving.kserve.io/stop"
 # What KServe mounts by itself; everything else is fetched by the downloader.
 MOUNTED = ("pvc://", "oci://", "oci+native://")
 SILENCE = 15.0
+NO_DRIVER = re.compile("NVIDIA Driver was not detected|driver version is insufficient for CUDA")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def compared(snapshot: Snapshot, said: Sequence[Line], now: datetime) -> list[Fo
     """
     if snapshot.target is None or snapshot.away:
         return []
-    looks = [*_scheduling(snapshot, said), *_sibling(snapshot, said)]
+    looks = [*_scheduling(snapshot, said), *_sibling(snapshot, said), *_driver(snapshot, said)]
     if snapshot.kind == "InferenceService":
         looks += [
             *_stopped(snapshot.target, snapshot.name),
@@ -187,4 +188,18 @@ def _sibling(snapshot: Snapshot, said: Sequence[Line]) -> Iterator[Found]:
             line = Line("log", f"Pod/{name}", clean(found[0]), "", failed, DOWNLOADER, init=True)
             told = [one for one in said if one.source == "log" and "poll fail" in one.text.lower()]
             yield Found("sibling-prefix", (line, *told[:1]), {"stranger": clean(found["key"])})
+            return
+
+
+def _driver(snapshot: Snapshot, said: Sequence[Line]) -> Iterator[Found]:
+    """A server that should have a GPU says that it sees no driver; without one it is no news."""
+    for pod in snapshot.live_pods:
+        limits = [
+            (one.get("resources") or {}).get("limits") or {}
+            for one in pod.get("spec", {}).get("containers") or ()
+        ]
+        name = f"Pod/{meta(pod)['name']}"
+        told = [one for one in said if one.object == name and NO_DRIVER.search(one.text)]
+        if told and any(GPU.search(resource) for one in limits for resource in one):
+            yield Found("gpu-driver", tuple(told))
             return

@@ -133,14 +133,21 @@ def _of_container(pod: str, status: Manifest, *, init: bool) -> Iterator[Line]:
     waiting = state.get("waiting", {})
     ended = state.get("terminated") or {}
     before = status.get("lastState", {}).get("terminated") or {}
+    told: set[str] = set()
     for one, often in ((ended, restarts + 1), (before, restarts)):
         if one and (one.get("exitCode") or one.get("reason") == "OOMKilled"):
-            said = f"{one.get('reason', '')} (exit {one.get('exitCode')}): {one.get('message', '')}"
-            at = str(one.get("finishedAt") or "")
-            yield Line("container", pod, clean(said), at, max(often, 1), name, init)
+            said = _joined(f"{one.get('reason', '')} (exit {one.get('exitCode')})", one)
+            if said not in told:
+                at = str(one.get("finishedAt") or "")
+                yield Line("container", pod, said, at, max(often, 1), name, init)
+            told.add(said)
     if waiting.get("reason", "") not in ON_THE_WAY:
-        said = f"{waiting['reason']}: {waiting.get('message', '')}"
-        yield Line("container", pod, clean(said), "", max(restarts, 1), name, init)
+        said = _joined(str(waiting["reason"]), waiting)
+        yield Line("container", pod, said, "", max(restarts, 1), name, init)
+
+
+def _joined(head: str, state: Manifest) -> str:
+    return clean(f"{head}: {state['message']}" if state.get("message") else head)
 
 
 def _of_logs(snapshot: Snapshot, pod: Manifest, status: Manifest, *, init: bool) -> Iterator[Line]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from runbook_lib.serving.rollout_snapshot import Manifest, meta
 
-__all__ = ["quantity", "why_unschedulable"]
+__all__ = ["GPU", "quantity", "why_unschedulable"]
 
 # Nodes with these take nobody's pods: they are down, drained, or only pretended.
 CLOSED = ("node.kubernetes.io/", "node-role.kubernetes.io/", "kwok.x-k8s.io/")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from runbook_lib.serving import rollout_causes
-from runbook_lib.serving.rollout_causes import cause_of_refusal, causes, rules
+from runbook_lib.serving.rollout_causes import cause_of_refusal, causes, explained, rules
 from runbook_lib.serving.rollout_lines import lines, wanted_logs
 from runbook_lib.serving.rollout_snapshot import LogKey, snapshots
 
@@ -158,8 +158,10 @@ def test_a_service_that_is_just_starting_has_no_cause():
     assert causes(look(service(conditions=[]), absent=("Deployment", "ReplicaSet")), NOW) == []
 
 
-def test_a_state_that_no_rule_knows_gives_no_cause():
-    assert causes(look(pod(), event("Pod/" + POD, "SomethingNew", "never heard of")), NOW) == []
+def test_a_state_that_no_rule_knows_gives_no_cause_and_is_told_as_it_was_said():
+    snapshot = look(pod(), event("Pod/" + POD, "SomethingNew", "never heard of"))
+    assert causes(snapshot, NOW) == []
+    assert explained(snapshot, NOW)[1][0].text == "SomethingNew: never heard of"
 
 
 def test_minimum_replicas_unavailable_is_no_cause_by_itself_and_a_consequence_of_any_other():
@@ -264,7 +266,13 @@ def test_an_end_that_no_rule_knows_is_a_crash_loop_with_its_exit_code():
 
 
 def test_a_container_killed_for_memory_is_told_although_the_kubelet_says_no_word():
-    assert ids(look(pod(crashed("OOMKilled", 137)))) == ["oom-main"]
+    twice = crashed("OOMKilled", 137)
+    twice["state"] = twice["lastState"]
+    [first, *_] = causes(look(pod(twice)), NOW)
+    assert (first.id, [line.text for line in first.evidence]) == (
+        "oom-main",
+        ["OOMKilled (exit 137)"],
+    )
     assert ids(look(pod(init=crashed("OOMKilled", 137)))) == ["oom-init"]
 
 
@@ -384,6 +392,14 @@ def test_a_node_that_only_offers_slices_is_told_with_their_names():
     first = causes(unplaced([node("a", **{"nvidia.com_mig/1g.10gb": "7"})]), NOW)[0]
     assert first.id == "gpu-resource-name"
     assert "nvidia.com/mig-1g.10gb" in first.why
+
+
+def test_a_missing_driver_is_news_only_where_a_gpu_was_asked_for():
+    said = {
+        (POD, "kserve-container", True): "W1 CUDA driver version is insufficient for CUDA runtime"
+    }
+    assert ids(look(pod(crashed(), **GPU_POD), logs=said)) == ["gpu-driver"]
+    assert ids(look(pod(crashed(restarts=3)), logs=said)) == ["crash-loop"]
 
 
 def test_a_taint_is_the_cause_only_where_the_node_would_do():
