@@ -114,14 +114,12 @@ def _rendered(profile: DeploymentProfile, count: int, output: Path | None, as_js
         file.write_text(text, encoding="utf-8")
         say({"ok": True, "files": [str(file)]}, f"{len(manifests)} manifests in {file}", as_json)
         return
+    if not as_json:
+        click.echo(text)  # also where the API server then refuses it
     changes = target.deploy_changes(profile, repository, count)
-    said = "\n".join(f"{one.verb:<8} {one.what}  {one.detail}" for one in changes)
+    lines = [f"# {one.verb} {one.what} {one.detail}".rstrip() for one in changes]
     told = {"ok": True, "manifests": manifests, "would": [vars(one) for one in changes]}
-    say(told, f"{text}---\n# The API server would take it:\n{_commented(said)}", as_json)
-
-
-def _commented(text: str) -> str:
-    return "\n".join(f"# {line}" for line in text.splitlines())
+    say(told, "\n".join(["# The API server takes it:", *(lines or ["# no change"])]), as_json)
 
 
 def _repository(profile: DeploymentProfile) -> tuple[ModelRepository, str]:
