@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 import click
 
-from runbook_lib.cli_parts import AS_JSON, bar, completing, profile_completions, say
+from runbook_lib.cli_lab import lab
+from runbook_lib.cli_parts import AS_JSON, completing, profile_completions, say
 from runbook_lib.cli_stages import STAGES
 from runbook_lib.errors import RunbookError, UsageError
 
@@ -69,6 +70,7 @@ def _pages() -> list[str]:
 
 for stage in STAGES:
     runbook.add_command(stage)
+runbook.add_command(lab)
 
 
 # -- pages ---------------------------------------------------------------------------------------
@@ -189,83 +191,6 @@ def _pair(assignment: str) -> tuple[str, str]:
         # The record is named, and its receipts are kept, by what the option says.
         raise UsageError(f"-p {assignment} can't be given so.", fix=f"Say {option} {value}")
     return name, value
-
-
-# -- the lab -------------------------------------------------------------------------------------
-
-NAME = click.option("--name", default="default", show_default=True, help="Name of the lab.")
-
-
-@runbook.group()
-def lab() -> None:
-    """The embedded lab: real S3 and real Triton on this machine."""
-
-
-@lab.command("setup")
-@AS_JSON
-def lab_setup(as_json: bool) -> None:
-    """Make the lab's own environment (once; about 620 MB on disk)."""
-    from runbook_lib.lab.environment import ensure
-
-    ready = ensure(lambda line: click.echo(line, err=True))
-    say(
-        {"ok": True, "root": str(ready.root), "triton": ready.triton.version},
-        f"Lab ready: {ready.root}",
-        as_json,
-    )
-
-
-@lab.command("up")
-@NAME
-@AS_JSON
-def lab_up(name: str, as_json: bool) -> None:
-    """Start the lab and leave it up until `runbook lab down`."""
-    from runbook_lib.lab.lab import Lab
-    from runbook_lib.places import notebooks_dir
-
-    one = Lab(name)
-    with bar("Starting the lab") as told:
-        one.up(told)
-    status = one.status()
-    prefix = "" if name == "default" else f"RUNBOOK_LAB={name} "
-    text = (
-        f"The lab {name!r} is up: S3 at {status['servers'][0]['endpoint']}\n"
-        f"Open the pages:  {prefix}{Path(sys.executable).parent / 'jupyter'} lab {notebooks_dir()}\n"
-        f"Stop it with:    runbook lab down{'' if name == 'default' else f' --name {name}'}"
-    )
-    say(status, text, as_json)
-
-
-@lab.command("down")
-@NAME
-@click.option("--data", is_flag=True, help="Remove its data, logs and keys too.")
-@AS_JSON
-def lab_down(name: str, data: bool, as_json: bool) -> None:
-    """Stop this lab's servers, and nobody else's."""
-    from runbook_lib.lab.lab import Lab
-
-    stopped = Lab(name).down(data=data)
-    say(
-        {"lab": name, "stopped": stopped},
-        f"Stopped: {', '.join(stopped) or 'nothing was running'}",
-        as_json,
-    )
-
-
-@lab.command("status")
-@NAME
-@AS_JSON
-def lab_status(name: str, as_json: bool) -> int:
-    """Show what lives in this lab and where it answers."""
-    from runbook_lib.lab.lab import Lab
-
-    status = Lab(name).status()
-    lines = [
-        f"{one['name']:<12} process {one['process']:<8} {one.get('endpoint') or one.get('http')}  {one['log']}"
-        for one in status["servers"]
-    ]
-    say(status, "\n".join(lines) or f"The lab {name!r} is down.", as_json)
-    return 0 if status["up"] else 1
 
 
 # -- records -------------------------------------------------------------------------------------

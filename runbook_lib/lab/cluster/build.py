@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,7 @@ def _lines(argv: list[str], folder: Path) -> Iterator[str]:
 def main(arguments: Sequence[str]) -> int:
     """Build the parts of a cluster with the KServe that is named, or the usual one."""
     try:
-        ensure_parts(
-            arguments[0] if arguments else default_kserve(), lambda line: print(line, flush=True)
-        )
+        ensure_parts(arguments[0] if arguments else default_kserve(), partial(print, flush=True))
     except RunbookError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -30,8 +30,10 @@ from runbook_lib.serving.supervise import listing
 __all__ = [
     "PLACES",
     "Host",
+    "cgroup_of",
     "inner",
     "leftovers",
+    "link_of",
     "machine_lock",
     "membership",
     "prepare",
