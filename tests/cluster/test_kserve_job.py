@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.kube.client import Kube
-from runbook_lib.lab.cluster.home import NAMESPACE, make_home
+from runbook_lib.lab.cluster.home import NAMESPACE
 from runbook_lib.serving.kserve import undeploy
 
 pytestmark = pytest.mark.timeout(3600 if os.environ.get("CI") else 1500)
@@ -49,7 +49,6 @@ class Command:
 
 @pytest.fixture(scope="module")
 def kube(cluster):
-    make_home(cluster)
     found = Kube.connect(cluster.kubeconfig)
     yield found
     undeploy(found, SERVICE, NAMESPACE)

@@ -18,6 +18,7 @@ from runbook_lib.files import locked, write_whole
 from runbook_lib.lab.cluster import host as traces
 from runbook_lib.lab.cluster.api import Api
 from runbook_lib.lab.cluster.build import ensure_parts
+from runbook_lib.lab.cluster.home import make_home
 from runbook_lib.lab.cluster.images import Images, ensure_images, expected_images
 from runbook_lib.lab.cluster.parts import default_kserve, kserve_part, parts
 from runbook_lib.lab.cluster.pki import NODE_NAME, Pki
@@ -125,6 +126,7 @@ def up(lab: Lab, *, kserve: str | None = None, on_line: OnLine = lambda _: None)
         write_whole(folder / "cluster.json", json.dumps(facts))
     found = find_cluster(lab)
     assert found is not None
+    make_home(found.kubeconfig, found.s3_endpoint, found.credentials)
     return found
 
 
