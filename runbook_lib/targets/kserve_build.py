@@ -115,7 +115,8 @@ class Workshop:
             rebuild=rebuild,
         )
         folder = cache_dir() / "engines" / f"job-{order.inputs[7:23]}"
-        fetch(order.result, folder, credentials=store, replace=rebuild)
+        # A cache of what the store holds: that of another store, or of before, is replaced.
+        fetch(order.result, folder, credentials=store, replace=True)
         return _engine(profile, order, folder, reused=done.kept)
 
     def _is_stored(self, profile: DeploymentProfile) -> bool:
