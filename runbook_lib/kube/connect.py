@@ -56,9 +56,9 @@ def _by_file(source: str, context: str | None) -> Connection:
         )
     configuration = client.Configuration()
     try:
-        contexts, active = config.list_kube_config_contexts(source)
+        contexts, _ = config.list_kube_config_contexts(source)
         known = {one["name"]: one["context"] for one in contexts}
-        chosen = context or active["name"]
+        chosen = context or _current_context(source)
         if chosen in known:
             config.load_kube_config(source, chosen, configuration)
     except Exception as bad:  # the loader has no exception of its own for most of what can be wrong
@@ -74,6 +74,18 @@ def _by_file(source: str, context: str | None) -> Connection:
             fix="Name one of these.",
         )
     return _open(configuration, known[chosen].get("namespace") or "default")
+
+
+def _current_context(source: str) -> str:
+    """Of several files the first that names one, as kubectl has it; the client would take the last."""
+    from ruamel.yaml import YAML
+
+    for part in filter(None, source.split(os.pathsep)):
+        if (path := Path(part).expanduser()).is_file():
+            said = YAML(typ="safe", pure=True).load(path)
+            if current := said.get("current-context"):
+                return str(current)
+    raise KeyError("current-context")
 
 
 def _in_cluster() -> Connection:
