@@ -14,7 +14,7 @@ from runbook_lib.kube.client import Kube, Manifest
 from runbook_lib.kube.forward import forward
 from runbook_lib.lab.services import LOADED
 
-__all__ = ["CONTAINER", "Reach", "is_ready_pod", "replica_of"]
+__all__ = ["CONTAINER", "Reach", "is_ready_pod", "loaded_engine", "replica_of"]
 
 CONTAINER = "kserve-container"
 HTTP, GRPC, METRICS = 8080, 9000, 8002
@@ -92,7 +92,7 @@ def replica_of(
     """
     name = pod["metadata"]["name"]
     log = kube.logs(name, namespace, container=CONTAINER)
-    digest, rebuilt = _loaded(name, log, repository)
+    digest, rebuilt = loaded_engine(name, log, repository)
     about = {
         "log": f"kubectl logs -n {namespace} {name} -c {CONTAINER}",
         "engine_digest": digest,
@@ -101,7 +101,7 @@ def replica_of(
     return reach.replica(pod).model_copy(update=about)
 
 
-def _loaded(name: str, log: str, repository: ModelRepository) -> tuple[str, bool | None]:
+def loaded_engine(name: str, log: str, repository: ModelRepository) -> tuple[str, bool | None]:
     """Which engine, and whether it was compiled again; a server of NVIDIA's does not say."""
     stored = {file.sha256 for file in repository.files if file.path.endswith(".engine")}
     found = LOADED.findall(log)
