@@ -7,8 +7,9 @@ Everything of it lives in namespaces and control groups of its own, and below it
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from runbook_lib.errors import LabError, UsageError
 from runbook_lib.files import locked, write_whole
 from runbook_lib.lab.cluster import host as traces
 from runbook_lib.lab.cluster.api import Api
-from runbook_lib.lab.cluster.build import ensure_parts
+from runbook_lib.lab.cluster.build import build, ensure_parts
 from runbook_lib.lab.cluster.home import make_home
 from runbook_lib.lab.cluster.images import Images, ensure_images, expected_images
-from runbook_lib.lab.cluster.parts import default_kserve, kserve_part, parts
+from runbook_lib.lab.cluster.parts import default_kserve, kserve_part, kserve_types, parts
 from runbook_lib.lab.cluster.pki import NODE_NAME, Pki
 from runbook_lib.lab.cluster.site import Site
-from runbook_lib.lab.cluster.start import PARTS, start_cluster, start_part
+from runbook_lib.lab.cluster.start import PARTS, start_cluster, start_part, start_types
 from runbook_lib.lab.cluster.system import check_system
 from runbook_lib.lab.lab import Lab
 from runbook_lib.lab.lab import current as current_lab
@@ -40,6 +41,7 @@ __all__ = [
     "restart",
     "status",
     "stop_part",
+    "types_of",
     "up",
 ]
 
@@ -130,6 +132,39 @@ def up(lab: Lab, *, kserve: str | None = None, on_line: OnLine = lambda _: None)
     return found
 
 
+@contextmanager
+def types_of(lab: Lab, kserve: str, on_line: OnLine = lambda _: None) -> Iterator[Path]:
+    """An API server that knows the types of one KServe and nothing else, for the block's time.
+
+    It judges manifests by their schema (`dryRun=All`) in a few seconds, without a build of that
+    KServe. Its lab must have no cluster.
+
+    Yields:
+        The kubeconfig of its administrator.
+
+    Raises:
+        UsageError: no such KServe, or the lab has a cluster.
+        PreflightError, LabError: as `up`.
+    """
+    check_system()
+    folder = folder_of(lab)
+    if _node_lives(folder):
+        raise UsageError(
+            f"The lab {lab.name!r} has a cluster.",
+            fix="Give the API server a lab of its own: its name is free.",
+        )
+    wanted = {name: part for name, part in parts().items() if name in {"etcd", "kubernetes"}}
+    built = {**wanted, "kserve": kserve_types(kserve)}
+    build([part for part in built.values() if not part.folder.is_dir()], on_line)
+    try:
+        with locked(folder):
+            _end(folder)
+            site = start_types(folder, lab.owner, built, _images())
+        yield site.pki.kubeconfig("admin")
+    finally:
+        down(lab)
+
+
 def find_cluster(lab: Lab) -> Cluster | None:
     """The cluster of a lab, if it was started whole and its node still lives."""
     folder = folder_of(lab)
@@ -144,7 +179,7 @@ def find_cluster(lab: Lab) -> Cluster | None:
         kubeconfig=Pki(folder / "pki").kubeconfig("admin"),
         s3_endpoint=facts["s3_endpoint"],
         credentials=_keys(lab),
-        images=expected_images(cache_dir() / "cluster" / "images"),
+        images=_images(),
         node=NODE_NAME,
         address=facts["address"],
         versions=facts["versions"],
@@ -154,6 +189,10 @@ def find_cluster(lab: Lab) -> Cluster | None:
 def _node_lives(folder: Path) -> bool:
     node = find(folder / "parts", "node")
     return node is not None and node.alive()
+
+
+def _images() -> Images:
+    return expected_images(cache_dir() / "cluster" / "images")
 
 
 def _keys(lab: Lab) -> S3Credentials:

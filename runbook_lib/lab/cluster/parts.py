@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "Part",
     "default_kserve",
     "kserve_part",
+    "kserve_types",
     "kserve_versions",
     "parts",
 ]
@@ -73,6 +74,15 @@ class Part:
     def kept(self, pattern: str) -> list[Path]:
         """Files kept from its source, by a pattern of their name there."""
         return sorted((self.folder / "files").glob(pattern))
+
+
+def kserve_types(version: str) -> Part:
+    """Only the files of KServe at one version, which no compiler is needed for.
+
+    Raises:
+        UsageError: no such version is known.
+    """
+    return replace(kserve_part(version), programs={})
 
 
 def _part(name: str, entry: Mapping[str, Any], version: str, own_sum: str = "") -> Part:

@@ -64,8 +64,9 @@ def make_pki(folder: Path, network: Network) -> Pki:
     _make(pki, "ca", "/CN=runbook-cluster", extra, signed=False)
     for name, subject in CLIENTS.items():
         _make(pki, name, subject, ["extendedKeyUsage=clientAuth"])
-        text = kubeconfig(pki, name, f"https://{network.node}:6443")
-        _write(pki.kubeconfig(name), text)
+        if not pki.kubeconfig(name).exists():
+            text = kubeconfig(pki, name, f"https://{network.node}:6443")
+            _write(pki.kubeconfig(name), text)
     servers = {
         "apiserver": f"{node},{service}",
         "kubelet-server": f"{node},DNS:{NODE_NAME}",

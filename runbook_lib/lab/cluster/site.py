@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runbook_lib.lab.cluster.api import Api
 from runbook_lib.lab.cluster.host import Host, membership
 from runbook_lib.lab.cluster.images import Images
 from runbook_lib.lab.cluster.parts import Part
@@ -29,6 +30,11 @@ class Site:
     built: Mapping[str, Part]
     images: Images
     holder: int
+
+    @property
+    def api(self) -> Api:
+        """Its API server, asked as its administrator."""
+        return Api(self.host.network.node, self.pki)
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """The command that runs another one inside the node's namespaces."""

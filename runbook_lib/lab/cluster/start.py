@@ -13,7 +13,6 @@ from pathlib import Path
 
 from runbook_lib.errors import LabError, ServiceError
 from runbook_lib.lab.cluster import control_plane, forward, kserve, node_parts, nodes
-from runbook_lib.lab.cluster.api import Api
 from runbook_lib.lab.cluster.host import PLACES, Host, inner, machine_lock, prepare, read_host
 from runbook_lib.lab.cluster.images import Images
 from runbook_lib.lab.cluster.network import cable, choose_network, taken_blocks
@@ -30,7 +29,7 @@ from runbook_lib.serving.supervise import (
     wait_healthy,
 )
 
-__all__ = ["PARTS", "start_cluster", "start_part"]
+__all__ = ["PARTS", "start_cluster", "start_part", "start_types"]
 
 SPECS: Mapping[str, Callable[[Site], ServerSpec]] = {
     "etcd": control_plane.etcd,
@@ -62,21 +61,17 @@ def start_cluster(
         LabError: a part did not start; in its own words.
     """
     on_line("Starting the node's namespaces")
-    with machine_lock():
-        host = read_host(folder) or prepare(folder, choose_network(taken_blocks()))
-        holder = _start_node(host, owner)
-    pki = make_pki(folder / "pki", host.network)
-    site = Site(host, pki, built, images, holder.server.pid)
-    api = Api(host.network.node, pki)
+    site = _open_site(folder, owner, built, images)
+    host, api = site.host, site.api
     on_line("Starting etcd, containerd and the API server")
     _start_object_store(site, owner, object_store)
-    etcd, containerd, apiserver = (
-        _running(site, owner, name) for name in ("etcd", "containerd", "kube-apiserver")
-    )
+    containerd = _running(site, owner, "containerd")
+    for name in ("etcd", "kube-apiserver"):  # they start while the images are loaded
+        _running(site, owner, name)
     _wait(containerd, lambda: _ctr(site, "version").returncode == 0, 30)
     _import_images(site, on_line)
     on_line("Waiting for the API server")
-    _wait(apiserver, lambda: _alive(etcd) and api.ready(), 60)
+    apiserver = _ready_apiserver(site, owner)
     on_line("Starting the controllers, the kubelet and KServe")
     seen = nodes.heartbeat(api)
     fresh = find(host.parts, "kubelet") is None
@@ -100,9 +95,41 @@ def start_cluster(
     return site
 
 
+def start_types(
+    folder: Path, owner: Owner | None, built: Mapping[str, Part], images: Images
+) -> Site:
+    """Start nothing but an API server that knows KServe's types.
+
+    Raises:
+        LabError: it did not start; in its own words.
+    """
+    site = _open_site(folder, owner, built, images)
+    apiserver = _ready_apiserver(site, owner)
+    kserve.apply_types(site.api, built["kserve"])
+    _wait(apiserver, lambda: kserve.types_ready(site.api, built["kserve"]), 60)
+    return site
+
+
+def _open_site(
+    folder: Path, owner: Owner | None, built: Mapping[str, Part], images: Images
+) -> Site:
+    with machine_lock():
+        host = read_host(folder) or prepare(folder, choose_network(taken_blocks()))
+        holder = _start_node(host, owner)
+    pki = make_pki(folder / "pki", host.network)
+    return Site(host, pki, built, images, holder.server.pid)
+
+
+def _ready_apiserver(site: Site, owner: Owner | None) -> Running:
+    etcd = _running(site, owner, "etcd")
+    apiserver = _running(site, owner, "kube-apiserver")
+    _wait(apiserver, lambda: _alive(etcd) and site.api.ready(), 60)
+    return apiserver
+
+
 def start_part(site: Site, owner: Owner | None, name: str) -> None:
     """Start one part of a running cluster, and wait until it answers."""
-    api = Api(site.host.network.node, site.pki)
+    api = site.api
     seen = nodes.heartbeat(api) if name == "kubelet" else ""
     one = _running(site, owner, name)
     answers: dict[str, Callable[[], bool]] = {
