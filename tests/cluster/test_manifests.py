@@ -1,7 +1,9 @@
 """Every rendered manifest is taken by the real API server, its CRDs and KServe's webhooks."""
 
+import json
 import secrets
 import time
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from runbook_lib.errors import PreflightError, ServiceError
 from runbook_lib.hardware import gpu
 from runbook_lib.kube.apply import apply_all, changes_of, differences_of
 from runbook_lib.kube.client import Kube
+from runbook_lib.kube.errors import ApiError
 from runbook_lib.profile import DeploymentProfile, MigProfile, load_profile, profiles_dir
 from runbook_lib.profile_kserve import Toleration
 from runbook_lib.serving.kserve_words import KServe, find_kserve
@@ -125,6 +128,114 @@ def test_what_the_webhook_refuses_is_told_in_its_words(kube, module_namespace):
     with pytest.raises(ServiceError, match="refused to apply InferenceService") as refusal:
         kube.apply(service, dry_run=True)
     assert "Somehow" in refusal.value.why or "deployment mode" in refusal.value.why
+
+
+# -- other versions' schemas -----------------------------------------------------------------------
+
+SCHEMAS = json.loads((Path(__file__).parents[1] / "data/kserve/crds.json").read_text("utf-8"))
+VERSIONS = [name for name in SCHEMAS if name != "source"]
+
+
+@pytest.fixture(params=VERSIONS)
+def older(request, kube):
+    """A KServe version's types in a group of their own: (version, that group). Schemas, no controller."""
+    group = f"v{request.param.replace('.', '-')}-{secrets.token_hex(2)}.kserve.test"
+    names = []
+    for kind, row in SCHEMAS[request.param].items():
+        names.append(f"{row['plural']}.{group}")
+        kube.apply(definition(names[-1], group, kind, row))
+    wait_established(kube, names)
+    yield tuple(int(part) for part in request.param.split(".")[:2]), group
+    for name in names:
+        kube.delete("CustomResourceDefinition", name)
+
+
+def definition(name, group, kind, row):
+    version = {
+        "name": row["version"],
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": row["schema"]},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name},
+        "spec": {
+            "group": group,
+            "scope": row["scope"],
+            "names": {"kind": kind, "plural": row["plural"]},
+            "versions": [version],
+        },
+    }
+
+
+def wait_established(kube, names):
+    deadline = time.monotonic() + 60
+    for name in names:
+        while True:
+            found = kube.get("CustomResourceDefinition", name)["status"].get("conditions", ())
+            if any((one["type"], one["status"]) == ("Established", "True") for one in found):
+                break
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+
+
+def taken_by(kube, group, row, manifest):
+    """A strict dry run against that version's schema; retried while the server puts it together."""
+    path = f"/apis/{group}/{row['version']}"
+    if row["scope"] == "Namespaced":
+        path += f"/namespaces/{manifest['metadata']['namespace']}"
+    body = manifest | {"apiVersion": f"{group}/{row['version']}"}
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            query = {"dryRun": "All", "fieldValidation": "Strict"}
+            return kube.call("POST", f"{path}/{row['plural']}", query, body)
+        except ApiError as error:
+            if error.status != 404 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def test_the_schemas_of_each_version_take_what_is_rendered_for_it(kube, older, module_namespace):
+    version, group = older
+    schemas = SCHEMAS[next(name for name in VERSIONS if name.startswith("{}.{}.".format(*version)))]
+    shapes = [profile(**shape) for shape in SHAPES.values()]
+    shapes.append(profile(kserve={"local_cache_group": "a100"}))
+    shapes.append(
+        profile(
+            kserve={
+                "max_replicas": 2,
+                "autoscaling": {"by": "keda", "prometheus": "http://prometheus:9090"},
+            }
+        )
+    )
+    seen = set()
+    for given in shapes:
+        target = deployment(
+            given,
+            given.kserve,
+            KServe(version, "its schema"),
+            namespace=str(module_namespace),
+            repository_bytes=1,
+        )
+        for manifest in render(target):
+            if row := schemas.get(manifest["kind"]):
+                taken = taken_by(kube, group, row, manifest)
+                assert covers(taken["spec"], manifest["spec"])
+                seen.add(manifest["kind"])
+    assert seen == set(schemas)
+
+
+def test_a_field_that_a_version_lacks_is_refused_by_its_schema(kube, older, module_namespace):
+    _, group = older
+    row = SCHEMAS[VERSIONS[0]]["InferenceService"]
+    manifests = rendered(kube, profile(), module_namespace)
+    service = next(one for one in manifests if one["kind"] == "InferenceService")
+    service["spec"]["canary"] = []
+    with pytest.raises(ApiError, match=r"unknown field .*canary"):
+        taken_by(kube, group, row, service)
 
 
 # -- where pods go ---------------------------------------------------------------------------------
