@@ -7,6 +7,7 @@ what to do; `call` and `stream`, for who goes on after a failure, raise an `ApiE
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,6 +27,8 @@ MANAGER = "runbook"
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 PAGE = 500
+# An API server that is restarted answers again within seconds.
+AWAY_SECONDS, AGAIN_SECONDS = 30.0, 0.5
 
 
 class Kube:
@@ -33,6 +36,7 @@ class Kube:
 
     def __init__(self, connection: Connection) -> None:
         self._api, self.server, self.namespace = connection
+        self._has_answered = False
 
     @classmethod
     def connect(cls, kubeconfig: str | Path | None = None, context: str | None = None) -> Kube:
@@ -53,7 +57,7 @@ class Kube:
     def version(self) -> tuple[int, int]:
         """Kubernetes' major and minor version."""
         with self._told("tell its version"):
-            said = self.call("GET", "/version")
+            said = self._call_again("GET", "/version")
         return int(said["major"]), int(said["minor"].rstrip("+"))
 
     def resource(self, kind: str) -> Resource:
@@ -65,7 +69,7 @@ class Kube:
         row = resource(kind)
         with self._told(f"say whether it has {row.plural}"):
             try:
-                said = self.call("GET", row.root)
+                said = self._call_again("GET", row.root)
             except ApiError as error:
                 if error.status == 404:
                     return False
@@ -77,7 +81,7 @@ class Kube:
         row = resource(kind)
         with self._told(f"read {kind} {name}"):
             try:
-                return self.call("GET", row.path(self._in(row, namespace), name))
+                return self._call_again("GET", row.path(self._in(row, namespace), name))
             except ApiError as error:
                 if error.no_such_object:
                     return None
@@ -94,7 +98,7 @@ class Kube:
         query |= {"fieldSelector": fields} if fields else {}
         with self._told(f"list {row.plural}"):
             while True:
-                page = self.call("GET", row.path(self._in(row, namespace)), query)
+                page = self._call_again("GET", row.path(self._in(row, namespace)), query)
                 # An item of a list doesn't repeat what it is.
                 same = {"apiVersion": row.api_version, "kind": kind}
                 found += [same | item for item in page["items"]]
@@ -120,7 +124,7 @@ class Kube:
         query: dict[str, str | int] = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         query |= {"dryRun": "All"} if dry_run else {}
         query |= {"force": "true"} if force else {}
-        return self.call("PATCH", path, query, manifest, "application/apply-patch+yaml")
+        return self._call_again("PATCH", path, query, manifest, "application/apply-patch+yaml")
 
     def delete(self, kind: str, name: str, namespace: str | None = None) -> bool:
         """Delete one object, and in the background what it owns; False when there was none."""
@@ -128,7 +132,7 @@ class Kube:
         with self._told(f"delete {kind} {name}"):
             try:
                 path = row.path(self._in(row, namespace), name)
-                self.call("DELETE", path, {"propagationPolicy": "Background"})
+                self._call_again("DELETE", path, {"propagationPolicy": "Background"})
             except ApiError as error:
                 if error.no_such_object:
                     return False
@@ -194,6 +198,21 @@ class Kube:
         """
         answer: Manifest = json.loads(self._send(method, path, query, body, content_type))
         return answer
+
+    def _call_again(self, *question: Any) -> Manifest:
+        """`call`, repeated while a server that answered before is away; for what may be asked twice."""
+        patience = time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                answer = self.call(*question)
+            except ApiError as error:
+                known = self._has_answered and error.is_away
+                if not known or time.monotonic() > patience:
+                    raise
+                time.sleep(AGAIN_SECONDS)
+            else:
+                self._has_answered = True
+                return answer
 
     def stream(self, path: str, query: Query, *, silence: float = 60.0) -> Iterator[str]:
         """The lines of an answer that stays open, until the server ends it.
@@ -313,6 +332,4 @@ def _log_query(container: str | None) -> dict[str, str | int]:
 
 
 def _pause(failures: int) -> None:
-    import time
-
     time.sleep(min(5.0, 0.2 * failures))

@@ -48,6 +48,11 @@ class ApiError(Exception):
         return cls(status, said.get("reason") or "", said.get("message") or "", details)
 
     @property
+    def is_away(self) -> bool:
+        """Whether the server does not answer, or not yet: it may in a moment."""
+        return self.status in {UNREACHABLE, 429, 503} and self.reason != "TLS"
+
+    @property
     def no_such_object(self) -> bool:
         """The kind is known there, this object of it isn't."""
         return self.status == 404 and bool(self.details.get("name"))
