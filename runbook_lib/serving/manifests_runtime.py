@@ -19,7 +19,7 @@ FORMAT = "trtllm-triton"
 REPOSITORY = "/mnt/models"  # where KServe puts what storageUri names
 SCRATCH = "/scratch"
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8080, 9000, 8002
-PROBE_PERIOD = 5
+STARTUP_PERIOD, PERIOD, PROBE_SECONDS = 2, 5, 5
 # A pod is taken from the Service's endpoints while it is told to stop; until every node knows, new
 # requests still come.
 ENDPOINT_LAG_SECONDS = 10
@@ -55,7 +55,9 @@ def _container(target: Deployment) -> Container:
             {"name": "h2c", "containerPort": GRPC_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
-        "startupProbe": _probe("ready", -(-target.settings.ready_seconds // PROBE_PERIOD)),
+        "startupProbe": _probe(
+            "ready", -(-target.settings.ready_seconds // STARTUP_PERIOD), STARTUP_PERIOD
+        ),
         "readinessProbe": _probe("ready", 3),
         "livenessProbe": _probe("live", 12),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(ENDPOINT_LAG_SECONDS)]}}},
@@ -114,11 +116,11 @@ def _environment() -> list[EnvVar]:
     return [{"name": name, "value": value} for name, value in places.items()]
 
 
-def _probe(word: str, failures: int) -> Probe:
+def _probe(word: str, failures: int, period: int = PERIOD) -> Probe:
     return {
         "httpGet": {"path": f"/v2/health/{word}", "port": HTTP_PORT},
-        "periodSeconds": PROBE_PERIOD,
-        "timeoutSeconds": PROBE_PERIOD,
+        "periodSeconds": period,
+        "timeoutSeconds": PROBE_SECONDS,
         "failureThreshold": failures,
     }
 

@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,17 @@ from runbook_lib.hardware import gpu
 from runbook_lib.kube.apply import apply_all, changes_of, differences_of
 from runbook_lib.kube.client import Kube
 from runbook_lib.kube.errors import ApiError
+from runbook_lib.kube.forward import forward
 from runbook_lib.profile import DeploymentProfile, MigProfile, load_profile, profiles_dir
 from runbook_lib.profile_kserve import Toleration
+from runbook_lib.repository.s3 import S3Access
+from runbook_lib.repository.skeleton import skeleton
+from runbook_lib.repository.store import push
 from runbook_lib.serving.kserve_words import KServe, find_kserve
 from runbook_lib.serving.manifests import render
 from runbook_lib.serving.manifests_target import deployment
+from runbook_lib.serving.rollout import wait_ready
+from runbook_lib.serving.triton import is_ready, post_json
 
 FAKE_NODE = Toleration(key="kwok.x-k8s.io/node", operator="Exists")
 MIG = sorted(path.stem for path in (profiles_dir() / "mig").glob("*.yaml"))
@@ -236,6 +243,61 @@ def test_a_field_that_a_version_lacks_is_refused_by_its_schema(kube, older, modu
     service["spec"]["canary"] = []
     with pytest.raises(ApiError, match=r"unknown field .*canary"):
         taken_by(kube, group, row, service)
+
+
+# -- the whole, served -----------------------------------------------------------------------------
+
+
+def test_the_rendered_lab_service_starts_and_serves(cluster, kube, module_namespace, tmp_path):
+    """The runtime's own words at work: named ports, probes, homes, memory, credentials by annotation."""
+    skeleton(tmp_path / "models")
+    bucket = f"manifests-{secrets.token_hex(4)}"
+    push(
+        tmp_path / "models",
+        f"s3://{bucket}/repository/",
+        credentials=access(cluster),
+        create_bucket=True,
+    )
+    given = DeploymentProfile.model_validate(
+        load_profile("lab/tiny", env={}).value.model_dump()
+        | {
+            "model_repository": f"s3://{bucket}/repository",
+            "kserve": {
+                "name": "served",
+                "image": cluster.images.triton,
+                "storage_secret": module_namespace.secret,
+                "cpu": "50m",
+            },
+        }
+    )
+    namespace = str(module_namespace)
+    apply_all(kube, rendered(kube, given, namespace))
+    wait_ready(kube, namespace, "served", timeout=120)
+    (found,) = kube.list("Pod", namespace, labels="serving.kserve.io/inferenceservice=served")
+    (container,) = found["spec"]["containers"]
+    assert container["securityContext"]["runAsNonRoot"] is True
+    assert container["startupProbe"]["httpGet"]["path"] == "/v2/health/ready"
+    service = kube.get("Service", "served-predictor", namespace)
+    ports = {one["name"]: one for one in service["spec"]["ports"]}
+    assert ports["http1"]["port"] == 80
+    assert ports["h2c"]["appProtocol"] == "kubernetes.io/h2c"
+    assert kube.get("HorizontalPodAutoscaler", "served-predictor", namespace) is None
+    name = found["metadata"]["name"]
+    with forward(kube, name, 8080, namespace=namespace) as port:
+        url = f"http://127.0.0.1:{port}"
+        assert is_ready(url)
+        answer = post_json(f"{url}/v2/repository/index", {})
+    assert {one["state"] for one in answer} == {"READY"}
+    with (
+        forward(kube, name, 8002, namespace=namespace) as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as said,
+    ):
+        assert b"nv_inference_pending_request_count" in said.read()
+
+
+def access(cluster):
+    keys = cluster.credentials
+    return S3Access(cluster.s3_endpoint, keys.access_key, keys.secret_key)
 
 
 # -- where pods go ---------------------------------------------------------------------------------
