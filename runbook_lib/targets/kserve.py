@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runbook_lib.artifacts import Engine, ModelRepository, Replica, Service
+from runbook_lib.artifacts import Engine, ModelRepository, Replica, Service, digest_of
 from runbook_lib.changes import Change, Check
 from runbook_lib.diagnose.evidence import Evidence
 from runbook_lib.errors import EngineMismatchError, ServiceError
@@ -122,8 +123,13 @@ class KServeTarget:
         self, profile: DeploymentProfile, repository: ModelRepository, replicas: int
     ) -> list[Change]:
         """Each object that would be made or changed, with what changes in it."""
-        wanted = intended(self.kube, profile, repository, replicas)
-        return changes_of(self.kube, render(wanted))
+        manifests = render(intended(self.kube, profile, repository, replicas))
+        # With the digest of what is applied an approval fits no other manifests.
+        applied = digest_of(manifests).removeprefix("sha256:")[:12]
+        return [
+            dataclasses.replace(one, detail=f"{one.detail} manifests {applied}".strip())
+            for one in changes_of(self.kube, manifests)
+        ]
 
     def deploy(
         self, profile: DeploymentProfile, repository: ModelRepository, on_line: OnLine
