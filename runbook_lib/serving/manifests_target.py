@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runbook_lib.artifacts import EngineIdentity
-from runbook_lib.errors import PlanError
+from runbook_lib.errors import PlanError, PreflightError
 from runbook_lib.hardware import gpu
 from runbook_lib.profile_kserve import KServeSettings
 from runbook_lib.profile_schema import DeploymentProfile
@@ -91,6 +91,7 @@ def deployment(
     repository_bytes: int = 0,
     living_mode: str = "",
     pod_monitors: bool = False,
+    scaled_objects: bool = True,
 ) -> Deployment:
     """What would be deployed, after every check that needs no cluster.
 
@@ -100,16 +101,23 @@ def deployment(
         identity: the engine's, once it is built; before that the profile's GPU decides where it runs.
         living_mode: the deployment mode that the living InferenceService has, which can't change.
         pod_monitors: whether the cluster takes PodMonitor objects.
+        scaled_objects: whether the cluster takes ScaledObject objects, that is has KEDA.
 
     Raises:
         PlanError: it can't be deployed as asked; why, and what can.
-        PreflightError: the cluster's KServe is too old for a setting.
+        PreflightError: the cluster lacks what a setting needs, or its KServe is too old for it.
     """
     _refuse_what_cant_run(profile, settings)
     if identity is not None:
         _refuse_another_shape(profile, identity)
     if settings.autoscaling.by == "keda":
         kserve.need("keda", "kserve.autoscaling.by: keda")
+        if not scaled_objects:
+            raise PreflightError(
+                "The profile's kserve.autoscaling.by is keda, and the cluster has no KEDA.",
+                why="It has no ScaledObject, from which KEDA scales; KServe would never become ready.",
+                fix="Install KEDA, or set kserve.autoscaling.by to hpa or none.",
+            )
     if settings.local_cache_group:
         kserve.need("local_model_cache", "kserve.local_cache_group")
         if not repository_bytes:

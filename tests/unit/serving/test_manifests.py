@@ -183,6 +183,15 @@ def test_a_setting_that_the_version_does_not_know_is_refused():
         rendered(given_profile, KServe((0, 14), "a test"))
 
 
+def test_scaling_by_keda_is_refused_where_there_is_none():
+    wanted = profile(
+        kserve={"max_replicas": 2, "autoscaling": {"by": "keda", "prometheus": "http://p:9090"}}
+    )
+    with pytest.raises(PreflightError, match="the cluster has no KEDA"):
+        rendered(wanted, scaled_objects=False)
+    assert "autoScaling" in predictor(rendered(wanted, scaled_objects=True))
+
+
 # -- ranks -----------------------------------------------------------------------------------------
 
 
