@@ -116,8 +116,6 @@ def _of_pod(snapshot: Snapshot, pod: Manifest) -> Iterator[Line]:
         if one["name"] in ill:
             yield from _of_container(name, one, init=init)
             yield from _of_logs(snapshot, pod, one, init=init)
-        elif init:
-            yield from _of_logs(snapshot, pod, one, init=init)
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             yield _condition(name, condition)

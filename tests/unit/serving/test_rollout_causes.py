@@ -257,6 +257,26 @@ def test_a_server_that_ends_is_told_by_its_log(id_, line):
     assert {one.id for one in found[1:] if not one.consequence_of} == set()
 
 
+def test_what_a_downloader_said_that_ended_well_tells_of_no_fault():
+    said = {
+        (POD, "storage-initializer"): "2026-11-24 20:21:12.403 1 Forbidden is a fine name (403)\n",
+        (POD, "kserve-container", True): "starting\n",
+    }
+    assert ids(look(pod(crashed(restarts=3)), logs=said)) == ["crash-loop"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-11-24 20:21:12.403 1 storage.initializer INFO Found S3 object: good/a (164 bytes)",
+        "2026-11-24 20:21:12.403 1 storage.initializer INFO Found S3 object: nvidia/403 (404 bytes)",
+    ],
+)
+def test_a_number_in_a_downloaders_log_is_no_status(line):
+    logs = {(POD, "storage-initializer", True): line}
+    assert ids(look(pod(init=crashed(message="something new")), logs=logs)) == ["storage-failed"]
+
+
 def test_an_end_that_no_rule_knows_is_a_crash_loop_with_its_exit_code():
     logs = {(POD, "kserve-container", True): "starting\nthe moon is in the wrong house\n"}
     first = causes(look(pod(crashed(code=3, restarts=3)), logs=logs), NOW)[0]
