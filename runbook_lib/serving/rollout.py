@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from runbook_lib.errors import RolloutError
+from runbook_lib.errors import RolloutError, RunbookError
 from runbook_lib.kube.client import Kube
 from runbook_lib.kube.watch import Mirror, Scope
 from runbook_lib.serving.rollout_causes import Cause, explained
@@ -245,8 +245,7 @@ def _failure(
 ) -> RolloutError:
     """The error; the revision before is brought back first where that is wanted."""
     cause = settled or next((one for one in table.causes if one.heals != "harmless"), None)
-    left = f"Everything was left as it is: kubectl get pods -n {target.namespace}"
-    done = roll_back() if roll_back is not None else left
+    done = _afterwards(target, roll_back)
     if cause is None:
         said = [str(line) for line in table.unexplained[:SHOWN]]
         known = (
@@ -266,3 +265,13 @@ def _failure(
         page="06_troubleshoot",
         cause=cause.id,
     )
+
+
+def _afterwards(target: Target, roll_back: Callable[[], str] | None) -> str:
+    """What became of the service; that it can't be rolled back must not hide why it had to be."""
+    if roll_back is None:
+        return f"Everything was left as it is: kubectl get pods -n {target.namespace}"
+    try:
+        return roll_back()
+    except RunbookError as error:
+        return f"The revision before could not be brought back: {error.what} {error.why}".strip()

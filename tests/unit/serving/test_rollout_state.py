@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runbook_lib.serving.rollout import Patience, Table
+from runbook_lib.errors import ServiceError
+from runbook_lib.serving.rollout import Patience, Table, Target, _failure
 from runbook_lib.serving.rollout_causes import Cause
+from runbook_lib.serving.rollout_lines import Line
 from runbook_lib.serving.rollout_scheduling import quantity
 from runbook_lib.serving.rollout_snapshot import Snapshot, snapshots
 from runbook_lib.serving.rollout_state import Row, failed_job, rows, waiting_for
@@ -178,6 +180,26 @@ def test_what_may_heal_and_what_only_follows_never_ends_the_wait(rest):
     patience = Patience()
     patience.settled([cause(seen=9, **rest)], at=0)
     assert patience.settled([cause(seen=9, **rest)], at=100) is None
+
+
+def test_a_rollback_that_fails_does_not_hide_why_it_was_needed():
+    def back():
+        raise ServiceError("The webhook does not answer.")
+
+    target, stands = Target("InferenceService", "prod", "llama"), Table((), "a pod", (cause(),), 9)
+    error = _failure(target, stands, cause(), 60, back)
+    assert error.cause == "quota"
+    assert "could not be brought back: The webhook does not answer." in error.fix
+    assert "left as it is" in _failure(target, stands, cause(), 60, None).fix
+    assert "brought it back" in _failure(target, stands, cause(), 60, lambda: "brought it back").fix
+
+
+def test_a_wait_that_ends_without_a_cause_says_what_was_said():
+    target = Target("InferenceService", "prod", "llama")
+    line = Line("event", "Pod/a", "SomethingNew: never heard of")
+    error = _failure(target, Table((), "a pod", (), 9, unexplained=(line,)), None, 60, None)
+    assert (error.cause, "still waits for a pod" in error.why) == ("", True)
+    assert "SomethingNew: never heard of" in error.why
 
 
 def test_the_table_is_text_with_one_row_an_object():
