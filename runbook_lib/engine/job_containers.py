@@ -58,13 +58,14 @@ def working(order: BuildOrder, place: BuildPlace, name: str) -> list[Manifest]:
     amounts: Manifest = {"cpu": place.cpu, "memory": place.memory}
     if place.gpu_count:
         amounts[place.gpu_resource] = str(place.gpu_count)
+    most = amounts | {"cpu": place.cpu_limit or place.cpu}
     return [
         {
             "name": label_of(one.step),
             "image": place.image,
             # Its own entrypoint goes first, as for the server: it fits CUDA to the node's driver.
             "args": _words(_once(one.step, one.argv)),
-            "resources": {"requests": amounts, "limits": amounts},
+            "resources": {"requests": amounts, "limits": most},
             **_common([], mounts),
         }
         for one in order.commands

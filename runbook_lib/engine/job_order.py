@@ -114,12 +114,13 @@ class BuildPlace:
         namespace: of the Job; Secrets and claims are looked up there.
         image: the serving image.
         storage_image: KServe's storage initializer.
-        cpu: CPUs of a build step, as Kubernetes writes them.
+        cpu: CPUs that a build step asks for, as Kubernetes writes them.
         memory: memory of a build step.
         work_size: room for weights, checkpoint and engine on the node; not used with `work_claim`.
         work_claim: a volume claim to work in instead: steps that ended are kept for the next try.
         gpu_resource: for example `nvidia.com/gpu` or `nvidia.com/mig-3g.20gb`.
         gpu_count: how many of them; 0 for none.
+        cpu_limit: the most CPUs that a build step may take; empty for what it asks for.
         service_account: empty for the namespace's default.
     """
 
@@ -135,6 +136,7 @@ class BuildPlace:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     affinity: Mapping[str, Any] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
+    cpu_limit: str = ""
     service_account: str = ""
     image_pull_secrets: Sequence[str] = ()
 

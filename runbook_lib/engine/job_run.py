@@ -6,7 +6,7 @@ The Job belongs to the cluster: it goes on when this process ends, and the next 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,7 +45,7 @@ class JobResult:
         kept: it lay there already, and nothing was applied.
         attached: the Job was started by an earlier run.
         phases: what took how long, in the pod that succeeded.
-        seconds: from the Job's start to its end.
+        seconds: from that pod's start to its end.
         pod: the pod that succeeded.
         node: where it ran.
     """
@@ -99,7 +99,8 @@ def run_build_job(
         except KeyboardInterrupt:
             on_line(f"The Job {name} goes on; the same step takes it up again.")
             raise
-    if condition(seen.job, "Complete") is None:
+    pod = _succeeded(seen.pods)
+    if pod is None:
         raise why_ended(seen).error(f"The whole log: {log}")
     if not stored():
         raise BuildError(
@@ -107,7 +108,7 @@ def run_build_job(
             why="The Job and this machine look into different stores, or somebody removed it.",
             fix="Compare the endpoint and bucket that the Job was given with those used here.",
         )
-    return _result(seen, logs, attached=attached)
+    return _result(seen, pod, logs, attached=attached)
 
 
 def _started(
@@ -116,7 +117,7 @@ def _started(
     """The Job that runs, and whether it ran before we came."""
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
     live = kube.get("Job", name, namespace)
-    attached = live is not None and not _over(live)
+    attached = live is not None and not _gone(live) and not _decided(live, _pods(kube, live))
     if live is None or not attached:
         if live is not None:
             on_line(f"The Job {name} of an earlier run has ended: it is replaced.")
@@ -132,9 +133,27 @@ def _started(
     return live, attached
 
 
-def _over(job: Manifest) -> bool:
-    ended = any(condition(job, kind) for kind in ("Complete", "Failed"))
-    return ended or bool(job["metadata"].get("deletionTimestamp"))
+def _gone(job: Manifest) -> bool:
+    return bool(job["metadata"].get("deletionTimestamp"))
+
+
+def _decided(job: Manifest, pods: Iterable[Manifest]) -> bool:
+    """Whether a Job has ended, by its own word or by its pods'.
+
+    The Job learns late of its pods' ends where the control plane is busy or restarts.
+    """
+    if any(condition(job, kind) for kind in ("Complete", "Failed")):
+        return True
+    ends = [str(one["status"].get("phase")) for one in pods]
+    return "Succeeded" in ends or ends.count("Failed") > int(job["spec"]["backoffLimit"])
+
+
+def _pods(kube: Kube, job: Manifest) -> list[Manifest]:
+    return kube.list("Pod", job["metadata"]["namespace"], labels=_label(job))
+
+
+def _label(job: Manifest) -> str:
+    return f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
 
 
 def _remove(kube: Kube, name: str, namespace: str) -> None:
@@ -177,9 +196,10 @@ class _Waiting:
         while True:
             self._look()
             self._logs.advance(list(self._pods.values()), POLL_SECONDS)
-            if _over(self._job) and self._logs.done(list(self._pods.values())):
+            ended = _decided(self._job, self._pods.values())
+            if ended and self._logs.done(list(self._pods.values())):
                 return self._seen()
-            if not _over(self._job):
+            if not ended:
                 self._check_start()
                 if time.monotonic() > until:
                     raise self._late(timeout)
@@ -192,10 +212,10 @@ class _Waiting:
 
     def _look(self) -> None:
         batch, core = self._kube.resource("Job"), self._kube.resource("Pod")
-        mine = f"batch.kubernetes.io/controller-uid={self._job['metadata']['uid']}"
+        mine = {"labelSelector": _label(self._job)}
         try:
             job = self._kube.call("GET", batch.path(self._namespace, self._name))
-            found = self._kube.call("GET", core.path(self._namespace), {"labelSelector": mine})
+            found = self._kube.call("GET", core.path(self._namespace), mine)
             if self._must_ask():
                 self._ask_events()
         except ApiError as error:
@@ -203,7 +223,7 @@ class _Waiting:
             return
         self._answered = time.monotonic()
         same = job["metadata"]["uid"] == self._job["metadata"]["uid"]
-        if not same or job["metadata"].get("deletionTimestamp"):
+        if not same or _gone(job):
             raise self._deleted()
         self._job = job
         self._pods |= {one["metadata"]["name"]: one for one in found["items"]}
@@ -222,7 +242,7 @@ class _Waiting:
             query = {"fieldSelector": f"involvedObject.name={name}"}
             found += self._kube.call("GET", path, query)["items"]
         self._events = found
-        if not _over(self._job) and (said := newest_event(found)) != self._told:
+        if (said := newest_event(found)) != self._told:
             self._told = said
             self._on_line(f"[{self._name}] {said}")
 
@@ -267,16 +287,19 @@ class _Waiting:
         )
 
 
-def _result(seen: Seen, logs: JobLogs, *, attached: bool) -> JobResult:
-    pod = next(one for one in reversed(seen.pods) if one["status"].get("phase") == "Succeeded")
-    status = seen.job["status"]
-    began, ended = (datetime.fromisoformat(status[key]) for key in ("startTime", "completionTime"))
+def _succeeded(pods: Iterable[Manifest]) -> Manifest | None:
+    return next((one for one in pods if one["status"].get("phase") == "Succeeded"), None)
+
+
+def _result(seen: Seen, pod: Manifest, logs: JobLogs, *, attached: bool) -> JobResult:
+    ends = [state["terminated"]["finishedAt"] for _, state in containers_of(pod)]
+    began = datetime.fromisoformat(pod["status"]["startTime"])
     name = str(pod["metadata"]["name"])
     return JobResult(
         job=seen.name,
         attached=attached,
         phases=logs.phases(name),
-        seconds=(ended - began).total_seconds(),
+        seconds=(datetime.fromisoformat(max(ends)) - began).total_seconds(),
         pod=name,
         node=str(pod["spec"].get("nodeName", "")),
     )

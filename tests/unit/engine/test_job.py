@@ -87,6 +87,12 @@ def test_a_mig_slice_is_asked_for_by_its_own_resource():
     assert step["resources"]["limits"]["nvidia.com/mig-3g.20gb"] == "1"
 
 
+def test_a_step_may_take_more_cpus_than_it_asks_for():
+    step = pod_of(place=replace(PLACE, cpu="200m", cpu_limit="4"))["initContainers"][1]
+    limits = step["resources"]["limits"]
+    assert (step["resources"]["requests"]["cpu"], limits["cpu"]) == ("200m", "4")
+
+
 def test_weights_of_a_claim_are_mounted_read_only_and_nothing_is_fetched():
     pod = pod_of(replace(ORDER, weights="pvc://llama/weights/7b"))
     assert [one["name"] for one in pod["initContainers"]] == ["convert-checkpoint", "trtllm-build"]
