@@ -242,7 +242,7 @@ def _shown(row: TradeOffRow) -> list[object]:
 
 
 def _receipt(target: Target, cell: Cell, load: LoadSettings) -> Path:
-    engine = [target.name, target.engine_key(cell.profile)]
+    engine = [target.where, target.engine_key(cell.profile)]
     key = digest_of([engine, cell.label, vars(load), TradeOffRow.model_json_schema()])
     return cache_dir() / "studies" / f"{key.removeprefix('sha256:')[:16]}.json"
 

@@ -23,6 +23,10 @@ class Target(Protocol):
 
     name: str
 
+    @property
+    def where(self) -> str:
+        """What tells this place from others: what was measured in one holds in no other."""
+
     def checks(self, profile: DeploymentProfile) -> list[Check]:
         """What a page looks at before it starts."""
 

@@ -49,6 +49,11 @@ class KServeTarget:
         _ = kube.version
         return cls(kube)
 
+    @property
+    def where(self) -> str:
+        """The cluster, by its API server."""
+        return f"kserve {self.kube.server}"
+
     def checks(self, profile: DeploymentProfile) -> list[Check]:
         """The API server, KServe, the namespace and the Secret."""
         return checks(self.kube, profile)

@@ -25,6 +25,7 @@ class LabTarget:
     """Everything on this machine; a run's own lab ends with the run."""
 
     name = "lab"
+    where = "lab"
 
     def checks(self, profile: DeploymentProfile) -> list[Check]:  # noqa: ARG002 - one interface
         """Nothing beyond this machine, which every page looks at."""
