@@ -106,9 +106,9 @@ def apply_all(
             ),
             fix="Leave those fields to their owner, or take them over by forcing the change.",
         )
-    for manifest, one in zip(manifests, found, strict=True):
-        if one.verb != "keep" or one.conflicts:
-            kube.apply(manifest, force=force)
+    # Also what is as it should be: so that its fields are ours from now on, and go when we drop them.
+    for manifest in manifests:
+        kube.apply(manifest, force=force)
     return found
 
 

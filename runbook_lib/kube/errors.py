@@ -137,26 +137,33 @@ def _forbidden(seen: Mapping[str, str]) -> RunbookError:
     rule = (
         f'apiGroups: ["{seen["group"]}"], resources: [{seen["resource"]}], verbs: [{seen["verb"]}]'
     )
-    role = _role_that_gives(seen["group"], seen["resource"], seen["verb"])
-    shipped = f" The shipped role {role} has it: kubectl apply -f {role}" if role else ""
-    if role and seen["namespace"]:
-        shipped += f" -n {seen['namespace']}"
     return PreflightError(
         f"{seen['user']} may not {seen['verb']} {seen['resource']} {where}.",
         why="No Role or ClusterRole that is bound to it gives this right.",
-        fix=f"Ask for a role with this rule: {{{rule}}}.{shipped}",
+        fix=f"Ask for a role with this rule: {{{rule}}}" + _shipped_role(seen),
     )
 
 
-def _role_that_gives(group: str, kind: str, verb: str) -> Path | None:
-    """The shipped role that has a right, by its file."""
+def _shipped_role(seen: Mapping[str, str]) -> str:
+    """The shipped role that has a right, with what an administrator does to give it; else nothing."""
     from ruamel.yaml import YAML
 
     for path in sorted(ROLES.glob("*.yaml")):
-        for rule in YAML(typ="safe", pure=True).load(path)["rules"]:
-            if group in rule["apiGroups"] and kind in rule["resources"] and verb in rule["verbs"]:
-                return path
-    return None
+        role = YAML(typ="safe", pure=True).load(path)
+        if not any(
+            seen["group"] in rule["apiGroups"]
+            and seen["resource"] in rule["resources"]
+            and seen["verb"] in rule["verbs"]
+            for rule in role["rules"]
+        ):
+            continue
+        kind, name = role["kind"].lower(), role["metadata"]["name"]
+        inside = f" -n {seen['namespace']}" if kind == "role" else ""
+        return (
+            f"; {path.name} of the shipped roles has it: kubectl apply{inside} -f {path} && "
+            f"kubectl create {kind}binding{inside} {name} --{kind}={name} --user={seen['user']}"
+        )
+    return ""
 
 
 def _refused(error: ApiError, doing: str) -> RunbookError:

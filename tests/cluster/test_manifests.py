@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -23,7 +24,7 @@ from runbook_lib.serving.kserve_words import KServe, find_kserve
 from runbook_lib.serving.manifests import render
 from runbook_lib.serving.manifests_target import deployment
 from runbook_lib.serving.rollout import wait_ready
-from runbook_lib.serving.triton import is_ready, post_json
+from runbook_lib.serving.triton import generate, is_ready, post_json
 
 FAKE_NODE = Toleration(key="kwok.x-k8s.io/node", operator="Exists")
 MIG = sorted(path.stem for path in (profiles_dir() / "mig").glob("*.yaml"))
@@ -248,20 +249,18 @@ def test_a_field_that_a_version_lacks_is_refused_by_its_schema(kube, older, modu
 # -- the whole, served -----------------------------------------------------------------------------
 
 
-def test_the_rendered_lab_service_starts_and_serves(cluster, kube, module_namespace, tmp_path):
-    """The runtime's own words at work: named ports, probes, homes, memory, credentials by annotation."""
-    skeleton(tmp_path / "models")
-    bucket = f"manifests-{secrets.token_hex(4)}"
-    push(
-        tmp_path / "models",
-        f"s3://{bucket}/repository/",
-        credentials=access(cluster),
-        create_bucket=True,
-    )
+@pytest.fixture(scope="module")
+def served(cluster, kube, module_namespace, tmp_path_factory):
+    """A lab service as it is rendered, ready; a function that renders it for a content."""
+    folder = tmp_path_factory.mktemp("served") / "models"
+    skeleton(folder)
+    # A bucket of the tests' together: each takes a share of the lab store's volumes.
+    uri = "s3://cluster-tests/manifests"
+    push(folder, f"{uri}/", credentials=access(cluster), create_bucket=True, replace=True)
     given = DeploymentProfile.model_validate(
         load_profile("lab/tiny", env={}).value.model_dump()
         | {
-            "model_repository": f"s3://{bucket}/repository",
+            "model_repository": uri,
             "kserve": {
                 "name": "served",
                 "image": cluster.images.triton,
@@ -270,10 +269,23 @@ def test_the_rendered_lab_service_starts_and_serves(cluster, kube, module_namesp
             },
         }
     )
+
+    def manifests(digest):
+        return rendered(kube, given, module_namespace, content_digest=digest)
+
+    apply_all(kube, manifests("sha256:1"))
+    wait_ready(kube, str(module_namespace), "served", timeout=120)
+    return manifests
+
+
+def pods(kube, namespace):
+    return kube.list("Pod", str(namespace), labels="serving.kserve.io/inferenceservice=served")
+
+
+def test_the_rendered_lab_service_starts_and_serves(kube, served, module_namespace):
+    """The runtime's own words at work: named ports, probes, homes, memory, keys by annotation."""
     namespace = str(module_namespace)
-    apply_all(kube, rendered(kube, given, namespace))
-    wait_ready(kube, namespace, "served", timeout=120)
-    (found,) = kube.list("Pod", namespace, labels="serving.kserve.io/inferenceservice=served")
+    (found,) = pods(kube, namespace)
     (container,) = found["spec"]["containers"]
     assert container["securityContext"]["runAsNonRoot"] is True
     assert container["startupProbe"]["httpGet"]["path"] == "/v2/health/ready"
@@ -293,6 +305,39 @@ def test_the_rendered_lab_service_starts_and_serves(cluster, kube, module_namesp
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as said,
     ):
         assert b"nv_inference_pending_request_count" in said.read()
+
+
+def test_an_update_under_load_loses_no_request(kube, served, module_namespace):
+    """A new content is a new pod; the old one leaves when the Service knows, and answers until then."""
+    namespace = str(module_namespace)
+    (before,) = pods(kube, namespace)
+    address = kube.get("Service", "served-predictor", namespace)["spec"]["clusterIP"]
+    answered, failed, enough = [], [], threading.Event()
+
+    def ask():
+        while not enough.is_set():
+            try:
+                answered.append(generate(f"http://{address}", "ensemble", "hello", max_tokens=4))
+            except ServiceError as error:
+                failed.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for one in threads:
+        one.start()
+    try:
+        apply_all(kube, served("sha256:2"))
+        wait_ready(kube, namespace, "served", timeout=120)
+        deadline = time.monotonic() + 90
+        while len(left := pods(kube, namespace)) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    finally:
+        enough.set()
+        for one in threads:
+            one.join(60)
+    assert failed == []
+    assert len(answered) > 10
+    assert left[0]["metadata"]["name"] != before["metadata"]["name"]
 
 
 def access(cluster):
@@ -424,6 +469,16 @@ def test_a_field_of_somebody_else_stops_everything_until_it_is_forced(kube, name
     assert "+  colour: blue" in planned.text
     apply_all(kube, ours, force=True)
     assert kube.get("ConfigMap", "shared", str(namespace))["data"] == {"colour": "blue"}
+
+
+def test_what_somebody_else_made_alike_is_ours_too_once_it_is_applied(kube, namespace):
+    path = kube.resource("ConfigMap").path(str(namespace))
+    kube.call("POST", path, {"fieldManager": "kubectl-create"}, config(namespace, a="1", b="1"))
+    (planned,) = differences_of(kube, [config(namespace, a="1", b="1")])
+    assert planned.verb == "keep"
+    apply_all(kube, [config(namespace, a="1", b="1")])
+    managers = kube.get("ConfigMap", "shared", str(namespace))["metadata"]["managedFields"]
+    assert {one["manager"] for one in managers} == {"kubectl-create", "runbook"}
 
 
 def test_what_we_no_longer_write_is_shown_as_removed_and_what_others_wrote_stays(kube, namespace):

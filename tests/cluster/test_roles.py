@@ -48,7 +48,8 @@ def acting(cluster, admin, module_namespace, tmp_path):
         ]
         roles = role_manifests(names, namespace, storage_secret=module_namespace.secret)
         apply_all(admin, made + roles + bindings(roles, namespace, account))
-        undo.extend(one for one in bindings(roles, namespace, account))
+        undo.extend(bindings(roles, namespace, account))
+        undo.extend(one for one in roles if one["kind"] == "ClusterRole")
         path = admin.resource("ServiceAccount").path(namespace, account)
         asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         token = admin.call("POST", f"{path}/token", None, asked)["status"]["token"]
@@ -147,7 +148,8 @@ def test_without_any_role_the_missing_right_names_the_file_that_gives_it(acting,
     kube = acting()
     error = refused(lambda: kube.list("Pod"))
     assert f"may not list pods in the namespace {module_namespace}" in error.what
-    assert f"roles/read.yaml -n {module_namespace}" in error.fix
+    assert f"kubectl apply -n {module_namespace} -f " in error.fix
+    assert "roles/read.yaml" in error.fix
     error = refused(lambda: kube.apply(deployment_of(kube, module_namespace)[0]))
     assert "roles/deploy.yaml" in error.fix
     error = refused(lambda: kube.list("Node"))

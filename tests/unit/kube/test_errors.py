@@ -30,7 +30,8 @@ def test_a_missing_right_names_who_what_where_and_the_role_that_gives_it():
     assert isinstance(error, PreflightError)
     assert error.what == "ann may not list inferenceservices in the namespace ml-prod."
     assert 'apiGroups: ["serving.kserve.io"]' in error.fix
-    assert f"kubectl apply -f {ROLES / 'read.yaml'} -n ml-prod" in error.fix
+    assert f"kubectl apply -n ml-prod -f {ROLES / 'read.yaml'} && " in error.fix
+    assert "rolebinding -n ml-prod runbook-read --role=runbook-read --user=ann" in error.fix
 
 
 def test_a_right_that_no_shipped_role_has_is_named_by_its_rule_alone():
@@ -44,7 +45,7 @@ def test_a_right_in_the_whole_cluster_is_told_as_such():
     said = 'nodes is forbidden: User "ann" cannot list resource "nodes" in API group "" at the cluster scope'
     error = told(status(403, "Forbidden", said))
     assert error.what == "ann may not list nodes in the whole cluster."
-    assert error.fix.endswith("cluster.yaml")
+    assert "kubectl create clusterrolebinding runbook-cluster --clusterrole=" in error.fix
 
 
 def test_nobody_is_told_to_sign_in_and_not_to_ask_for_a_role():
