@@ -137,7 +137,7 @@ def _scopes(target: Target) -> list[Scope]:
     kind, namespace, name = target
     labels = {"InferenceService": LABEL, "Job": "batch.kubernetes.io/job-name"}
     label = f"{labels[kind]}={name}"
-    shared = ("Event", "PersistentVolumeClaim", "ResourceQuota")
+    shared = ("Event", "PersistentVolumeClaim")
     found = [
         Scope(kind, namespace, fields=f"metadata.name={name}"),
         Scope("Pod", namespace, labels=label),

@@ -2,7 +2,7 @@
 
     InferenceService ─ Deployment ─ ReplicaSet ─ Pod ─ PersistentVolumeClaim
            │               └ HorizontalPodAutoscaler
-    Job ───┴─ Pod            and the events of each; quotas; nodes; what may not be read
+    Job ───┴─ Pod            and the events of each; the nodes; what may not be read
 
 Values only: who reads the cluster gives the objects, and `snapshots` sorts them by owner.
 """
@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from runbook_lib.kube.client import Manifest
 
 __all__ = [
     "KINDS",
@@ -28,7 +30,6 @@ __all__ = [
     "snapshots",
 ]
 
-Manifest = dict[str, Any]
 TargetKind = Literal["InferenceService", "Job"]
 
 # What is read of a namespace, and of the cluster where that is permitted.
@@ -40,7 +41,6 @@ KINDS = (
     "Event",
     "HorizontalPodAutoscaler",
     "PersistentVolumeClaim",
-    "ResourceQuota",
     "Node",
     "Namespace",
 )
@@ -69,7 +69,6 @@ class Snapshot:
     events: tuple[Manifest, ...] = ()
     autoscalers: tuple[Manifest, ...] = ()
     claims: tuple[Manifest, ...] = ()
-    quotas: tuple[Manifest, ...] = ()
     nodes: tuple[Manifest, ...] = ()
     namespace_labels: Mapping[str, str] | None = None
     logs: Mapping[LogKey, str] = field(default_factory=dict)
@@ -174,9 +173,6 @@ def snapshots(
                 events=tuple(event for one in heard if one for event in events[_uid(one)]),
                 autoscalers=scalers,
                 claims=kept_claims,
-                quotas=tuple(
-                    one for one in objects.get("ResourceQuota", ()) if _place(one)[0] == namespace
-                ),
                 nodes=tuple(objects.get("Node", ())),
                 namespace_labels=labels,
                 logs=logs or {},
