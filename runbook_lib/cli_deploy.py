@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook_lib.cli_parts import APPROVE, AS_JSON, PROFILE, bar, in_force, say
+from runbook_lib.cli_parts import APPROVE, AS_JSON, PROFILE, bar, completing, in_force, say
 from runbook_lib.errors import LabError, RunbookError, UsageError
 
 if TYPE_CHECKING:
@@ -218,4 +219,31 @@ def status(namespace: str | None, as_json: bool) -> int:
     return 0 if well else 1
 
 
-DEPLOYING = (deploy, rollback, undeploy, status)
+@click.command()
+@click.argument("page", shell_complete=completing(lambda: list(_pages())))
+@click.option("--namespace", required=True, help="Namespace of the service.")
+@click.option("--service-account", help="Bind the roles to this account of the namespace.")
+@click.option("--storage-secret", default="", help="The one Secret that pages 01 and 03 read.")
+@AS_JSON
+def roles(
+    page: str, namespace: str, service_account: str | None, storage_secret: str, as_json: bool
+) -> None:
+    """Print the least rights that a PAGE needs on a cluster, as YAML for `kubectl apply`."""
+    from runbook_lib.kube.text import to_yaml
+    from runbook_lib.parameters import page_named
+    from runbook_lib.serving.manifests_roles import bindings, role_manifests
+
+    names = _pages()[page_named(page).name]
+    made = role_manifests(names, namespace, storage_secret=storage_secret)
+    if service_account:
+        made += bindings(made, namespace, service_account)
+    say(made, to_yaml(made) if made else f"# {page} needs no right on a cluster.", as_json)
+
+
+def _pages() -> Mapping[str, tuple[str, ...]]:
+    from runbook_lib.serving.manifests_roles import PAGE_ROLES
+
+    return PAGE_ROLES
+
+
+DEPLOYING = (deploy, rollback, undeploy, status, roles)

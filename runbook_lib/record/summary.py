@@ -70,7 +70,10 @@ def _service(folder: Path) -> str:
     engine = "nothing rebuilt" if how == {False} else "not known whether rebuilt"
     if True in how:
         engine = "the engine was compiled again"
-    return f"{service.url}  {len(service.replicas)} replicas, {engine} ({service.target}; ends with the run)"
+    stays = (
+        "ends with the run" if service.target == "lab" else "stays until runbook undeploy PROFILE"
+    )
+    return f"{service.url}  {len(service.replicas)} replicas, {engine} ({service.target}; {stays})"
 
 
 def _latency(name: str) -> Callable[[Path], str]:

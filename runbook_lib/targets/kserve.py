@@ -19,7 +19,7 @@ from runbook_lib.lab import repositories, services, troubleshooting
 from runbook_lib.lab.services import Smoke
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.serving import kserve
-from runbook_lib.serving.manifests import render
+from runbook_lib.serving.manifests import explain_cache, render
 from runbook_lib.serving.manifests_target import Deployment, service_name
 from runbook_lib.targets import kserve_evidence
 from runbook_lib.targets.base import OnLine
@@ -189,8 +189,11 @@ class KServeTarget:
         wanted = intended(self.kube, profile, repository, len(replicas))
         made = services.service_of(profile, repository, replicas, smoke)
         host = f"{wanted.name}-predictor.{wanted.namespace}.svc.cluster.local"
-        notes = (f"The URL is that inside the cluster {self.kube.server}.",)
-        return made.model_copy(update={"target": "kserve", "url": f"http://{host}", "notes": notes})
+        notes = [f"The URL is that inside the cluster {self.kube.server}."]
+        notes += [cached] if (cached := explain_cache(wanted)) else []
+        return made.model_copy(
+            update={"target": "kserve", "url": f"http://{host}", "notes": tuple(notes)}
+        )
 
     def reached(self, service: Service) -> Service:
         """Through the Service's address where the network has a way, else through the pods' own.

@@ -67,6 +67,7 @@ def intended(
         content_digest=repository.content_digest,
         repository_bytes=repository.size_bytes,
         pod_monitors=kube.has("PodMonitor"),
+        scaled_objects=kube.has("ScaledObject"),
     )
     draft = make()
     living = kube.get("InferenceService", draft.name, draft.namespace) or {}

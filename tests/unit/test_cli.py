@@ -251,6 +251,36 @@ def test_an_error_ends_with_1_and_is_json_where_that_is_asked(words, error, said
     assert run(*words)[:2] == (1, "")
 
 
+def test_the_rights_of_a_page_are_printed_and_bound_to_an_account(run):
+    words = ("roles", "03", "--namespace", "ml-prod", "--service-account", "ci")
+    code, out, _ = run(*words, "--storage-secret", "keys", "--json")
+    made = json.loads(out)
+    assert code == 0
+    kinds = [one["kind"] for one in made]
+    assert kinds == [
+        "Role",
+        "ClusterRole",
+        *["Role"] * 3,
+        *(f"{kind}Binding" for kind in kinds[:5]),
+    ]
+    assert {one["subjects"][0]["name"] for one in made[5:]} == {"ci"}
+    assert run("roles", "02", "--namespace", "ml-prod")[1].startswith("# 02 needs no right")
+
+
+@pytest.mark.parametrize("words", [["--namespace", "prod"], ["--output", "there"]])
+def test_what_only_a_cluster_has_is_refused_for_the_lab(words, run):
+    code, _, err = run("deploy", "lab/tiny", "--target", "lab", *words)
+    assert code == 2
+    assert "has no namespace and no manifests" in err
+
+
+def test_a_kubeconfig_that_is_not_there_is_told(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    code, _, err = run("status")
+    assert code == 1
+    assert f"{tmp_path / 'none'} does not exist" in err
+
+
 def test_a_missing_repository_is_a_finding_of_the_linter(run, tmp_path):
     code, out, _ = run("repo", "lint", tmp_path / "none", "--json")
     told = json.loads(out)

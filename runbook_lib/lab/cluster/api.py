@@ -77,6 +77,6 @@ class Api:
             raise LabError(
                 f"The cluster's API server refused {doing}.",
                 why=f"{status}: {said.get('message', said)}",
-                fix="runbook lab down, then runbook lab up --cluster again.",
+                fix="runbook lab down; runbook lab up --cluster",
             )
         return said

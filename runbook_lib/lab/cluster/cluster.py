@@ -97,7 +97,7 @@ def up(lab: Lab, *, kserve: str | None = None, on_line: OnLine = lambda _: None)
         raise UsageError(
             f"The cluster runs KServe {running.versions['kserve']}, not {version}.",
             why="A cluster has one KServe; its objects would not outlive the change.",
-            fix=f"runbook lab down, then runbook lab up --cluster --kserve {version}",
+            fix=f"runbook lab down; runbook lab up --cluster --kserve {version}",
         )
     built = ensure_parts(version, on_line)
     images = ensure_images(cache_dir() / "cluster" / "images", on_line=on_line)
