@@ -18,7 +18,7 @@ from runbook_lib.lab.cluster.start import PARTS
 from runbook_lib.lab.lab import Lab
 from runbook_lib.repository.skeleton import skeleton
 from runbook_lib.serving import keeper
-from runbook_lib.serving.supervise import Owner, find
+from runbook_lib.serving.supervise import Owner, find, listing
 
 BUCKET = "cluster-tests"
 
@@ -227,18 +227,13 @@ def traces_of_the_machine(lab):
     names = [name for path in siblings for name in (cgroup_of(path), link_of(path))]
     links = [one["ifname"] for one in json.loads(said("ip", "-json", "link"))]
     routes = [one for one in json.loads(said("ip", "-json", "route")) if one["dev"] not in names]
-    spaces = [
-        namespace_of(path)
-        for path in Path("/proc").glob("[0-9]*/cgroup")
-        if not any(f"/{name}" in text_of(path) for name in names)
-    ]
     groups = Path("/sys/fs/cgroup").glob("*/runbook-*")
     rules = [line for line in said("iptables-save").splitlines() if not line.startswith((":", "#"))]
     places = [
         Path("/run/containerd"),
         Path("/run/netns"),
         Path("/var/lib/kubelet"),
-        Path("/var/log"),
+        Path("/var/log/pods"),
     ]
     changed = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "net/ipv4/ip_forward")
     found = {
@@ -247,11 +242,17 @@ def traces_of_the_machine(lab):
         "mount": [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()],
         "interface": [name for name in links if name not in names],
         "route": [one["dst"] for one in routes],
-        "namespace": spaces,
         "file": [one for place in places if place.exists() for one in place.rglob("*")],
         "setting": [f"{name}={Path('/proc/sys', name).read_text()}" for name in changed],
     }
     return {f"{kind} {one}" for kind, things in found.items() for one in things}
+
+
+def processes_of(folder):
+    """The processes in the cluster's control groups, by what the kernel says of each."""
+    name = f"/{cgroup_of(folder)}"
+    found = [path for path in Path("/proc").glob("[0-9]*/cgroup") if name in text_of(path)]
+    return [path.parent for path in found]
 
 
 def text_of(path):
@@ -261,19 +262,19 @@ def text_of(path):
         return ""
 
 
+def identities(folder):
+    """Every process of a cluster with its start: the node's, its containers', and the keepers."""
+    mine = [int(path.name) for path in processes_of(folder)]
+    kept = [role.pid for one in listing(folder / "parts") for role in (one.server, one.keeper)]
+    return {(pid, keeper.process_start(pid)) for pid in {*mine, *kept}}
+
+
 def nothing_new_since(before, lab):
     wait_until(
         lambda: not traces_of_the_machine(lab) - before,
         20,
         lambda: sorted(traces_of_the_machine(lab) - before),
     )
-
-
-def namespace_of(path):
-    try:
-        return str((path.parent / "ns" / "net").readlink())
-    except OSError:
-        return None
 
 
 def with_a_pod_at_work(cluster):
@@ -320,11 +321,14 @@ def test_nothing_is_left_whatever_was_killed(lab, kills):
     before = traces_of_the_machine(lab)
     cluster = clusters.up(lab)
     with_a_pod_at_work(cluster)
+    processes = identities(cluster.folder)
+    assert len(processes) >= 2 * len(PARTS) + 2  # with the pod's shim and the pod
     for part, role in kills:
         if find(cluster.folder / "parts", part) is not None:
             os.kill(process_of(cluster.folder, part, role), signal.SIGKILL)
     clusters.down(lab)
     assert clusters.leftovers(cluster.folder) == []
+    assert not [pid for pid, start in processes if start and keeper.process_start(pid) == start]
     nothing_new_since(before, lab)
 
 

@@ -7,10 +7,11 @@ when the cluster's owner ends: then nobody else is left to sweep.
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
-from runbook_lib.lab.cluster.host import sweep
+from runbook_lib.lab.cluster.host import PLACES, end_processes, sweep
 
 __all__ = ["hold"]
 
@@ -21,6 +22,9 @@ def hold(folder: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, asked)
     print("holding the node's namespaces", flush=True)  # noqa: T201 - its log
     signal.sigwait(asked)
+    end_processes(folder)
+    # As long as they are mounted here, this process can't remove the host's folders under them.
+    subprocess.run(["/usr/bin/env", "umount", "--lazy", *PLACES], capture_output=True, check=False)
     sweep(folder)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "PLACES",
     "Host",
     "cgroup_of",
+    "end_processes",
     "inner",
     "leftovers",
     "link_of",
@@ -180,19 +181,22 @@ def _setting(name: str) -> str | None:
 
 def members(folder: Path) -> list[int]:
     """Every process in the cluster's control groups, but this one."""
-    name = cgroup_of(folder)
     found: set[int] = set()
-    for root in hierarchies():
-        for file in (root / name).rglob("cgroup.procs"):
-            with contextlib.suppress(OSError):  # a group ends while one looks
-                found |= {int(word) for word in file.read_text("ascii").split()}
+    for group in _groups(folder):
+        with contextlib.suppress(OSError):  # it ends while one looks
+            found |= {int(word) for word in (group / "cgroup.procs").read_text("ascii").split()}
     return sorted(found - {os.getpid(), 0})
+
+
+def end_processes(folder: Path) -> None:
+    """Kill every process in the cluster's control groups, containers among them, but this one."""
+    _leave_groups(folder)
+    _until(lambda: not _killed(members(folder)), 20)
 
 
 def sweep(folder: Path) -> None:
     """End every process of the node, and take away all that the cluster left; again does no harm."""
-    _leave_groups(folder)
-    _until(lambda: not _killed(members(folder)), 20)
+    end_processes(folder)
     _until(lambda: _groups_gone(folder), 10)
     if Path("/sys/class/net", link_of(folder)).exists():
         subprocess.run(
@@ -251,13 +255,10 @@ def _killed(processes: Iterable[int]) -> bool:
 
 
 def _groups(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for root in hierarchies():
-        top = root / cgroup_of(folder)
-        if top.exists():
-            found += sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True)
-            found.append(top)
-    return found
+    """The cluster's control groups, the innermost first."""
+    tops = [root / cgroup_of(folder) for root in hierarchies()]
+    # Unlike rglob, walk doesn't mind what goes while one looks.
+    return [Path(place) for top in tops for place, _, _ in os.walk(top, topdown=False)]
 
 
 def _groups_gone(folder: Path) -> bool:
@@ -290,7 +291,8 @@ def leftovers(folder: Path) -> list[str]:
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     points = [line.split()[4] for line in mounts]
     found += [f"mount {point}" for point in points if Path(point).is_relative_to(folder)]
-    found += [f"socket {path}" for path in folder.rglob("*") if path.is_socket()]
+    files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    found += [f"socket {path}" for path in files if path.is_socket()]
     found += _traces(folder)
     if SHARED.exists() and not _any_cluster():
         found.append(f"what clusters share: {SHARED}")
