@@ -133,8 +133,8 @@ def _started(
     return live, attached
 
 
-def _gone(job: Manifest) -> bool:
-    return bool(job["metadata"].get("deletionTimestamp"))
+def _gone(manifest: Manifest) -> bool:
+    return bool(manifest["metadata"].get("deletionTimestamp"))
 
 
 def _decided(job: Manifest, pods: Iterable[Manifest]) -> bool:
@@ -144,7 +144,8 @@ def _decided(job: Manifest, pods: Iterable[Manifest]) -> bool:
     """
     if any(condition(job, kind) for kind in ("Complete", "Failed")):
         return True
-    ends = [str(one["status"].get("phase")) for one in pods]
+    # A pod that is deleted did not fail by itself: at a deadline the Job deletes its pods first.
+    ends = [str(one["status"].get("phase")) for one in pods if not _gone(one)]
     return "Succeeded" in ends or ends.count("Failed") > int(job["spec"]["backoffLimit"])
 
 
