@@ -31,11 +31,12 @@ bench: setup     ## benchmarks; results are recorded in tests/bench/results
 lab: setup       ## start the lab and leave it up; prints how to open JupyterLab
 	@$(RUN)/runbook lab up
 
-lock: setup      ## renew both locks after a change of pyproject.toml or requirements.in
+lock: setup      ## renew the locks after a change of pyproject.toml, requirements.in or storage.in
 	@$(UV) lock
-	@$(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_35 \
+	@for name in requirements cluster/image_files/storage; do \
+	    $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_35 \
 	    --generate-hashes --no-annotate --no-header \
-	    runbook_lib/lab/requirements.in -o runbook_lib/lab/requirements.txt
+	    runbook_lib/lab/$$name.in -o runbook_lib/lab/$$name.txt || exit 1; done
 
 clean:           ## remove environments and caches of this checkout
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
