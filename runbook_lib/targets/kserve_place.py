@@ -94,7 +94,9 @@ def workshop(kube: Kube, profile: DeploymentProfile) -> tuple[BuildPlace, StoreK
         namespace=namespace,
         image=draft.image,
         storage_image=storage["spec"]["container"]["image"] if storage else "",
-        cpu=settings.cpu or "1",
+        # The lab's node may be this very machine, full of its own pods: little is reserved there.
+        cpu=settings.cpu or ("100m" if draft.lab else "4"),
+        cpu_limit="2" if draft.lab else "",
         memory=settings.memory or ("1Gi" if draft.lab else "64Gi"),
         work_size="2Gi" if draft.lab else "200Gi",
         gpu_resource=gpus,
