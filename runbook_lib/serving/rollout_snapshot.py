@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from runbook_lib.kube.client import Manifest
@@ -44,6 +44,9 @@ KINDS = (
     "Node",
     "Namespace",
 )
+
+
+OWNED = ("Deployment", "ReplicaSet", "Pod", "HorizontalPodAutoscaler")
 
 
 @dataclass(frozen=True)
@@ -135,52 +138,73 @@ def snapshots(
         not_permitted: kinds that this user may not read.
         away: why the API server can't be asked now; the objects are then those known before.
     """
-    by_owner: dict[str, list[Manifest]] = defaultdict(list)
-    for one in ("Deployment", "ReplicaSet", "Pod", "HorizontalPodAutoscaler"):
-        for manifest in objects.get(one, ()):
-            for uid in _owners(manifest):
-                by_owner[uid].append(manifest)
-    events: dict[str, list[Manifest]] = defaultdict(list)
-    for event in objects.get("Event", ()):
-        events[str(event.get("involvedObject", {}).get("uid", ""))].append(event)
-    spaces = {meta(one).get("name", ""): one for one in objects.get("Namespace", ())}
+    index = _Index.of(objects)
     targets = {_place(one): one for one in objects.get(kind, ())}
     wanted = [only] if only is not None else sorted(targets)
-    found = []
-    for namespace, name in wanted:
-        target = targets.get((namespace, name))
-        uid = _uid(target) if target is not None else ""
-        below = _descendants(uid, by_owner) if uid else {}
-        pods = tuple(below.get("Pod", ()))
-        claims = _claims_of((*pods, *below.get("Deployment", ())))
-        kept_claims = tuple(
-            one
-            for one in objects.get("PersistentVolumeClaim", ())
-            if _place(one)[0] == namespace and meta(one)["name"] in claims
+    return [
+        replace(
+            index.around(kind, place, targets.get(place)),
+            logs=logs or {},
+            not_permitted=tuple(not_permitted),
+            away=away,
         )
-        scalers = tuple(below.get("HorizontalPodAutoscaler", ()))
-        heard = [target, *(one for many in below.values() for one in many), *kept_claims]
-        labels = meta(spaces[namespace]).get("labels", {}) if namespace in spaces else None
-        found.append(
-            Snapshot(
-                kind=kind,
-                namespace=namespace,
-                name=name,
-                target=target,
-                deployments=tuple(below.get("Deployment", ())),
-                replica_sets=tuple(below.get("ReplicaSet", ())),
-                pods=pods,
-                events=tuple(event for one in heard if one for event in events[_uid(one)]),
-                autoscalers=scalers,
-                claims=kept_claims,
-                nodes=tuple(objects.get("Node", ())),
-                namespace_labels=labels,
-                logs=logs or {},
-                not_permitted=tuple(not_permitted),
-                away=away,
-            )
+        for place in wanted
+    ]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Objects by who owns them, events by what they are about, claims by where they are."""
+
+    by_owner: Mapping[str, list[Manifest]]
+    events: Mapping[str, list[Manifest]]
+    claims: Mapping[tuple[str, str], Manifest]
+    labels: Mapping[str, Mapping[str, str]]
+    nodes: tuple[Manifest, ...]
+
+    @classmethod
+    def of(cls, objects: Mapping[str, Sequence[Manifest]]) -> _Index:
+        by_owner: dict[str, list[Manifest]] = defaultdict(list)
+        for kind in OWNED:
+            for manifest in objects.get(kind, ()):
+                for uid in _owners(manifest):
+                    by_owner[uid].append(manifest)
+        events: dict[str, list[Manifest]] = defaultdict(list)
+        for event in objects.get("Event", ()):
+            events[str(event.get("involvedObject", {}).get("uid", ""))].append(event)
+        return cls(
+            by_owner,
+            events,
+            {_place(one): one for one in objects.get("PersistentVolumeClaim", ())},
+            {
+                meta(one)["name"]: meta(one).get("labels") or {}
+                for one in objects.get("Namespace", ())
+            },
+            tuple(objects.get("Node", ())),
         )
-    return found
+
+    def around(self, kind: TargetKind, place: tuple[str, str], target: Manifest | None) -> Snapshot:
+        """One target with everything below it."""
+        namespace, name = place
+        below = _descendants(_uid(target), self.by_owner) if target is not None else {}
+        holders = (*below.get("Pod", ()), *below.get("Deployment", ()))
+        mounted = ((namespace, claim) for claim in sorted(_claims_of(holders)))
+        claims = tuple(self.claims[one] for one in mounted if one in self.claims)
+        heard = [target, *(one for many in below.values() for one in many), *claims]
+        return Snapshot(
+            kind=kind,
+            namespace=namespace,
+            name=name,
+            target=target,
+            deployments=tuple(below.get("Deployment", ())),
+            replica_sets=tuple(below.get("ReplicaSet", ())),
+            pods=tuple(below.get("Pod", ())),
+            events=tuple(event for one in heard if one for event in self.events.get(_uid(one), ())),
+            autoscalers=tuple(below.get("HorizontalPodAutoscaler", ())),
+            claims=claims,
+            nodes=self.nodes,
+            namespace_labels=self.labels.get(namespace),
+        )
 
 
 def _descendants(uid: str, by_owner: Mapping[str, list[Manifest]]) -> dict[str, list[Manifest]]:

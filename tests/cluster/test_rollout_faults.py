@@ -174,7 +174,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(cluster, tmp_path_factory):
+def place(cluster, tmp_path_factory, request):
     made = Place(cluster)
     with contextlib.suppress(made.s3.exceptions.ClientError):
         made.s3.create_bucket(Bucket=BUCKET)
@@ -201,8 +201,10 @@ def place(cluster, tmp_path_factory):
             made.kube.delete("Namespace", name)
         made.kube.delete("Node", NODE)
         made.kube.delete("ClusterStorageContainer", "faults-tiny")
+        reporter = request.config.pluginmanager.getplugin("terminalreporter")
+        reporter.write_line("")
         for name, told, seconds in sorted(made.table):
-            sys.stdout.write(f"\n{name:<16} {told:<34} {seconds:6.1f} s")
+            reporter.write_line(f"{name:<16} {told:<34} {seconds:6.1f} s")
 
 
 TAINT = {"key": "dedicated", "value": "research", "effect": "NoSchedule"}
