@@ -369,3 +369,29 @@ def test_a_cluster_that_lost_a_part_is_healed_by_up(lab):
     assert clusters.status(lab)["up"]
     with_a_pod_at_work(again)
     assert keeper.process_start(process_of(cluster.folder, "kserve", "server"))
+
+
+def runbook(*words):
+    code = "from runbook_lib.cli import main; main()"
+    argv = [sys.executable, "-c", code, *words, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_the_command_line_starts_shows_and_ends_a_cluster(lab):
+    named = ("--name", lab.name)
+    code, said, told = runbook("lab", "up", "--cluster", *named)
+    assert (code, said["cluster"]["up"]) == (0, True), told
+    assert Path(said["cluster"]["kubeconfig"]).is_file()
+    code, said, _ = runbook("lab", "up", "--kserve", "0.16.0", *named)
+    assert code == 2
+    assert "runbook lab down" in said["fix"]
+    os.kill(process_of(lab.folder / "cluster", "kwok", "server"), signal.SIGKILL)
+    wait_until(lambda: runbook("lab", "status", *named)[0] == 1, 20, "a lost part is not told")
+    code, said, _ = runbook("lab", "down", *named)
+    assert code == 0
+    assert {"node", "kube-apiserver", "kserve", "s3"} <= set(said["stopped"])
+    assert clusters.leftovers(lab.folder / "cluster") == []
+    code, said, _ = runbook("lab", "status", *named)
+    assert (code, said["up"], said["cluster"]) == (1, False, None)

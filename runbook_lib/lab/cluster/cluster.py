@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ def up(lab: Lab, *, kserve: str | None = None, on_line: OnLine = lambda _: None)
             fix=f"runbook lab down; runbook lab up --cluster --kserve {version}",
         )
     built = ensure_parts(version, on_line)
-    images = ensure_images(cache_dir() / "cluster" / "images", on_line=on_line)
+    # A running cluster keeps the images that it started with: its settings name them.
+    images = running.images if running else ensure_images(_images_folder(), on_line=on_line)
     store = lab.up(on_line)
     with locked(folder):
         if traces.read_host(folder) is not None and not _node_lives(folder):
@@ -120,10 +121,10 @@ def up(lab: Lab, *, kserve: str | None = None, on_line: OnLine = lambda _: None)
                 _end(folder)
             raise
         facts = {
-            "kserve": version,
             "s3_endpoint": f"http://{site.host.network.node}:9000",
             "address": site.host.network.node,
             "versions": {name: part.version for name, part in built.items()},
+            "images": {**asdict(images), "archive": str(images.archive)},
         }
         write_whole(folder / "cluster.json", json.dumps(facts))
     found = find_cluster(lab)
@@ -159,7 +160,7 @@ def types_of(lab: Lab, kserve: str, on_line: OnLine = lambda _: None) -> Iterato
     try:
         with locked(folder):
             _end(folder)
-            site = start_types(folder, lab.owner, built, _images())
+            site = start_types(folder, lab.owner, built, expected_images(_images_folder()))
         yield site.pki.kubeconfig("admin")
     finally:
         down(lab)
@@ -179,7 +180,7 @@ def find_cluster(lab: Lab) -> Cluster | None:
         kubeconfig=Pki(folder / "pki").kubeconfig("admin"),
         s3_endpoint=facts["s3_endpoint"],
         credentials=_keys(lab),
-        images=_images(),
+        images=Images(**{**facts["images"], "archive": Path(facts["images"]["archive"])}),
         node=NODE_NAME,
         address=facts["address"],
         versions=facts["versions"],
@@ -191,8 +192,8 @@ def _node_lives(folder: Path) -> bool:
     return node is not None and node.alive()
 
 
-def _images() -> Images:
-    return expected_images(cache_dir() / "cluster" / "images")
+def _images_folder() -> Path:
+    return cache_dir() / "cluster" / "images"
 
 
 def _keys(lab: Lab) -> S3Credentials:
