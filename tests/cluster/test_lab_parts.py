@@ -60,6 +60,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_looks_built(cache):
         one.kill()
     assert not parts()["etcd"].folder.exists()
     build([parts()["etcd"]], lambda _: None)
+    assert not list(parts()["etcd"].folder.parent.glob("*.part"))
     said = subprocess.run(
         [parts()["etcd"].program("etcd"), "--version"], capture_output=True, text=True
     )

@@ -48,6 +48,9 @@ def build(missing: Sequence[Part], on_line: OnLine) -> None:
     for part in missing:
         with locked(part.folder.parent, f"{part.folder.name}.lock"):
             if not part.folder.is_dir():
+                # Of a build that was killed: this one holds the lock.
+                for stale in part.folder.parent.glob(f".{part.folder.name}.*.part"):
+                    shutil.rmtree(stale)
                 on_line(f"Getting the source of {part.name} {part.version}")
                 with whole_folder(part.folder) as work:
                     for number, line in _build_part(go, part, work):
