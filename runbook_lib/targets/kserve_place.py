@@ -11,9 +11,8 @@ from runbook_lib.changes import Check
 from runbook_lib.engine.job import BuildPlace, StoreKeys
 from runbook_lib.errors import RunbookError
 from runbook_lib.kube.client import Kube, Manifest
-from runbook_lib.lab.cluster.images import expected_images
+from runbook_lib.lab.cluster.cluster import find_cluster
 from runbook_lib.lab.lab import current
-from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.profile_kserve import KServeSettings
 from runbook_lib.serving.kserve_words import find_kserve
@@ -31,9 +30,7 @@ MODE = "serving.kserve.io/deploymentMode"
 
 def kubeconfig_at_hand() -> Path | None:
     """The lab's own cluster where it is up and $KUBECONFIG names none; else what kubectl takes."""
-    from runbook_lib.lab.cluster import cluster
-
-    own = None if "KUBECONFIG" in os.environ else cluster.find_cluster(current())
+    own = None if "KUBECONFIG" in os.environ else find_cluster(current())
     return own.kubeconfig if own else None
 
 
@@ -41,8 +38,8 @@ def settings_of(profile: DeploymentProfile) -> KServeSettings:
     """The profile's `kserve:`; the lab's own image where a lab profile names none."""
     settings = profile.kserve
     if profile.track == "lab" and not settings.image:
-        image = expected_images(cache_dir() / "cluster" / "images").triton
-        return settings.model_copy(update={"image": image})
+        own = find_cluster(current())
+        return settings.model_copy(update={"image": own.images.triton if own else ""})
     return settings
 
 

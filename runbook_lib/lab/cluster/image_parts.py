@@ -151,7 +151,6 @@ def _programs() -> dict[str, Path]:
     """Our own files in the serving image, by where they lie in it."""
     builder = {f"opt/lab/builder/{path.name}": path for path in BUILDER.glob("*.py")}
     return builder | {
-        "opt/lab/bin/lab-build": FILES / "lab_build.py",
         "opt/tritonserver/bin/tritonserver": FILES / "tritonserver",
     }
 

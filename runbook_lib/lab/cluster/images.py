@@ -36,7 +36,7 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMON = {"User": "1000", "WorkingDir": "/"}
 # A home that can be written to, wherever a pod gives none: its root is read-only.
 ENVIRONMENT = ("HOME=/tmp", "LANG=C.UTF-8", "PYTHONUNBUFFERED=1")
-SERVING = f"PATH=/opt/tritonserver/bin:/opt/lab/bin:{SEARCH_PATH}"
+SERVING = f"PATH=/opt/tritonserver/bin:{SEARCH_PATH}"
 # Each image: its layers from the bottom, and what its containers start.
 IMAGES: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
     "triton": (

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.artifacts import EngineIdentity
 from runbook_lib.errors import PreflightError
 from runbook_lib.files import list_files
-from runbook_lib.lab import engines, environment
-from runbook_lib.lab.builder_commands import BUILDER, MODEL, build_commands
-from runbook_lib.lab.cluster.image_job import lab_build_argv
+from runbook_lib.lab import engines
+from runbook_lib.lab.builder_commands import BUILDER, MODEL
 from runbook_lib.lab.cluster.image_parts import pause_program
 from runbook_lib.lab.cluster.images import ensure_images
 from runbook_lib.lab.repositories import TEMPLATES
@@ -25,8 +23,7 @@ from runbook_lib.lab.s3 import start_s3
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import load_profile
 from runbook_lib.repository.layout import LayoutSettings, write_repository
-from runbook_lib.repository.s3 import open_client
-from runbook_lib.repository.store import S3Access, push, read_manifest
+from runbook_lib.repository.store import S3Access, push
 from runbook_lib.serving.supervise import Owner, free_ports, stop
 from runbook_lib.serving.triton import generate, is_ready
 
@@ -136,7 +133,7 @@ def access(tmp_path_factory):
 
 
 def keys_of(access):
-    """The variables that KServe gives its initializer, and a Job to its builder."""
+    """The variables that KServe gives its initializer."""
     return {
         "AWS_ENDPOINT_URL": access.endpoint,
         "AWS_ACCESS_KEY_ID": access.access_key,
@@ -180,159 +177,22 @@ def test_pause_sleeps_until_it_is_killed(tmp_path):
     assert process.wait(timeout=10) == -signal.SIGUSR1
 
 
-# -- building --------------------------------------------------------------------------------------
-
-
-def job(*, model="s3://models/hf/", output="s3://models/engine/", **overrides):
-    profile = load_profile(PROFILE, overrides=overrides).value
-    commands = build_commands(profile, environment.expected(), Path("/unused"))
-    return lab_build_argv(commands, model_dir=model, output=output, work="/tmp/work")
-
-
-@pytest.fixture(scope="module")
-def weights(access):
-    push(MODEL, "s3://models/hf/", credentials=access, create_bucket=True)
-    cut = (MODEL / "model.safetensors").read_bytes()[:-1000]
-    client = open_client(access)
-    client.upload_file(str(MODEL / "config.json"), "models", "cut/config.json")
-    client.put_object(Bucket="models", Key="cut/model.safetensors", Body=cut)
-
-
-@pytest.fixture(scope="module")
-def built(triton, access, weights):
-    """What the build said that stored the engine."""
-    return fine(triton.run(*job(), env=keys_of(access)))
-
-
-def fetched(access, uri, folder):
-    """An engine out of the store, each file with the digest that its manifest tells."""
-    client = open_client(access)
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    files = read_manifest(uri, credentials=access)
-    folder.mkdir()
-    for file in files:
-        client.download_file(bucket, prefix + file.path, str(folder / file.path))
-    assert set(list_files(folder)) == set(files)
-    return folder
-
-
-def test_a_build_from_the_store_ends_in_the_store_as_an_engine_that_the_library_reads(
-    built, access, tmp_path
-):
-    phases = [line.split()[2] for line in built.stdout.splitlines() if line.endswith(" start")]
-    assert phases == ["download", "read", "gguf", "ir", "compile", "pack", "verify", "push"]
-    assert built.stdout.endswith("[lab-build] built: s3://models/engine/\n")
-    found = fetched(access, "s3://models/engine/", tmp_path / "engine")
-    assert sorted(path.name for path in found.iterdir()) == ["config.json", "rank0.engine"]
-    assert isinstance(engines.read_identity(found), EngineIdentity)
-    assert engines.problems_of(found) == []
-
-
-def test_a_quantised_build_finds_its_own_packages_too(triton, access, weights):
-    words = job(output="s3://models/int4/", quantization="int4_awq")
-    assert "phase quantize done" in fine(triton.run(*words, env=keys_of(access))).stdout
-
-
-def test_the_same_build_again_is_kept_and_told(built, triton, access):
-    again = fine(triton.run(*job(), env=keys_of(access)))
-    assert again.stdout == "[lab-build] kept: s3://models/engine/ holds this engine already\n"
-
-
-def test_a_build_whose_push_was_cut_is_done_again(built, triton, access, tmp_path):
-    client = open_client(access)
-    for name in (".runbook-manifest.json", "config.json"):
-        client.delete_object(Bucket="models", Key=f"engine/{name}")
-    client.put_object(Bucket="models", Key="engine/rank1.engine", Body=b"of another try")
-    again = fine(triton.run(*job(), env=keys_of(access)))
-    assert "phase push done" in again.stdout
-    found = fetched(access, "s3://models/engine/", tmp_path / "engine")
-    assert engines.problems_of(found) == []
-    left = client.list_objects_v2(Bucket="models", Prefix="engine/")["Contents"]
-    assert "engine/rank1.engine" not in {one["Key"] for one in left}
-
-
-def test_an_output_that_holds_something_else_is_left_as_it_is(built, triton, access):
-    before = read_manifest("s3://models/engine/", credentials=access)
-    other = triton.run(*job(max_batch_size=3), env=keys_of(access))
-    taken = triton.run(*job(output="s3://models/hf/"), env=keys_of(access))
-    assert (other.returncode, taken.returncode) == (14, 14)
-    assert "holds an engine of other stages" in other.stderr
-    assert "s3://models/hf/ holds other objects" in taken.stderr
-    assert read_manifest("s3://models/engine/", credentials=access) == before
-
-
-FAILURES = {
-    "no weights": (10, "s3://models/none/ holds no objects", {"model": "s3://models/none/"}),
-    "no such bucket": (10, "NoSuchBucket", {"model": "s3://nowhere/hf/"}),
-    "no such folder": (10, "--model_dir /none is no folder", {"model": "/none"}),
-    "no store for the output": (13, "NoSuchBucket", {"output": "s3://nowhere/engine/"}),
-    "weights cut": (11, "cut or corrupt", {"model": "s3://models/cut/"}),
-    "too long": (12, "is more than the model's 512", {"max_input_len": 100_000}),
-}
-
-
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
-def test_a_build_that_fails_tells_which_part_and_why(triton, access, weights, failure):
-    code, words, changed = failure
-    done = triton.run(*job(**{"output": "s3://models/failed/"} | changed), env=keys_of(access))
-    assert done.returncode == code, done.stdout + done.stderr
-    assert words in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("[lab-build] error: ")
-    left = open_client(access).list_objects_v2(Bucket="models", Prefix="failed/")
-    assert left["KeyCount"] == 0
-
-
-def test_a_build_with_a_wrong_key_is_refused_by_the_store(triton, access, weights):
-    env = keys_of(access) | {"AWS_SECRET_ACCESS_KEY": "wrong"}
-    done = triton.run(*job(), env=env)
-    assert done.returncode == 10
-    assert "SignatureDoesNotMatch" in done.stderr
-    assert access.secret_key not in done.stdout + done.stderr
-
-
-def child_of(process):
-    return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
-
-
-@pytest.fixture
-def compiling(triton, access, weights):
-    """A build that has begun to compile."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    words = job(output="s3://models/stopped/", max_batch_size=5)
-    process = triton.start(*words, env=keys_of(access), **pipes)
-    while not process.stdout.readline().endswith("phase compile start\n"):
-        assert process.poll() is None, process.stderr.read()
-    yield process
-    process.kill()
-    process.communicate()
-    left = open_client(access).list_objects_v2(Bucket="models", Prefix="stopped/")
-    assert left["KeyCount"] == 0
-
-
-def test_a_build_that_is_asked_to_stop_does_so_although_it_is_its_container_s_first_process(
-    compiling,
-):
-    os.kill(child_of(compiling.pid), signal.SIGTERM)
-    assert compiling.wait(timeout=60) == 128 + signal.SIGTERM
-
-
-def test_a_stage_that_is_killed_is_told_with_what_it_may_have_lacked(compiling):
-    os.kill(child_of(child_of(compiling.pid)), signal.SIGKILL)
-    _, said = compiling.communicate(timeout=60)
-    assert compiling.returncode == 12
-    assert "build_engine was ended by signal 9; more memory than the container may have?" in said
-
-
 # -- the storage initializer and Triton ------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def repository(built, access, tmp_path_factory):
-    """The engine of the build, laid out and stored."""
-    work = tmp_path_factory.mktemp("repository")
-    engine = fetched(access, "s3://models/engine/", work / "engine")
+def engine(tmp_path_factory):
+    """An engine that was built on this machine."""
+    log = tmp_path_factory.mktemp("build") / "build.log"
+    return Path(engines.build(load_profile(PROFILE).value, log).path)
+
+
+@pytest.fixture(scope="module")
+def repository(engine, access, tmp_path_factory):
+    """That engine, laid out and stored."""
+    folder = tmp_path_factory.mktemp("repository") / "models"
     write_repository(
-        work / "models",
+        folder,
         engine_dir=engine,
         tokenizer_dir=MODEL,
         settings=LayoutSettings(
@@ -341,8 +201,8 @@ def repository(built, access, tmp_path_factory):
             runtime_files=(BUILDER / "engine_runtime.py",),
         ),
     )
-    push(work / "models", "s3://models/triton/", credentials=access)
-    return work / "models"
+    push(folder, "s3://models/triton/", credentials=access, create_bucket=True)
+    return folder
 
 
 def initialized(unpacked, access, folder, *words, **changed):
@@ -409,9 +269,7 @@ def test_triton_serves_what_was_downloaded_and_loads_the_engine_as_it_was_built(
         process.wait()
 
 
-def test_an_engine_that_was_built_outside_is_loaded_inside_as_it_was_built(triton, tmp_path):
-    profile = load_profile(PROFILE).value
-    engine = Path(engines.build(profile, tmp_path / "build.log").path)
+def test_the_builder_inside_reads_an_engine_from_outside_as_it_was_built(triton, engine, tmp_path):
     shutil.copytree(engine, tmp_path / "engine", copy_function=shutil.copyfile)
     image = triton.with_volume("/engine", tmp_path / "engine")
     program = ("python3", "/opt/lab/builder/engine_runtime.py")

@@ -10,19 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.artifacts import StoredFile
 from runbook_lib.errors import PreflightError
-from runbook_lib.files import content_digest
-from runbook_lib.lab import environment
-from runbook_lib.lab.builder_commands import build_commands
 from runbook_lib.lab.cluster import image_parts, images
-from runbook_lib.lab.cluster.image_files.lab_build import (
-    LabBuildError,
-    Place,
-    manifest_of,
-    split_stages,
-)
-from runbook_lib.lab.cluster.image_job import lab_build_argv
 from runbook_lib.lab.cluster.image_layers import (
     Image,
     Layer,
@@ -31,7 +20,6 @@ from runbook_lib.lab.cluster.image_layers import (
     write_layer,
 )
 from runbook_lib.lab.cluster.image_parts import Part, mirror_of
-from runbook_lib.profile import load_profile
 
 
 def tree(folder, *, backwards=False, mask=0o022):
@@ -172,7 +160,6 @@ def keys():
         ("storage.txt", "storage"),
         ("initializer.py", "storage"),
         ("lab.txt", "triton"),
-        ("lab_build.py", "lab"),
         ("tritonserver", "lab"),
         ("builder/build_engine.py", "lab"),
     ],
@@ -323,66 +310,3 @@ Components: {components}
 )
 def test_debian_comes_from_the_machine_s_own_mirror_else_from_debian(sources, mirror):
     assert mirror_of(sources) == mirror
-
-
-# -- the build job ---------------------------------------------------------------------------------
-
-
-def test_a_job_takes_the_lab_s_own_build_commands_without_their_folders():
-    profile = load_profile("lab/tiny").value
-    commands = build_commands(profile, environment.expected(), Path("/anywhere"))
-    argv = lab_build_argv(
-        commands, model_dir="s3://models/hf/", output="s3://models/engine/", work="/work"
-    )
-    cut = argv.index("--")
-    assert argv[:cut] == [
-        *("lab-build", "--model_dir", "s3://models/hf/"),
-        *("--output", "s3://models/engine/", "--work", "/work"),
-    ]
-    convert, build = split_stages(argv[cut + 1 :])
-    assert not any("/" in word for word in (*convert, *build))
-    assert convert[convert.index("--dtype") + 1] == profile.dtype
-    assert build[build.index("--max_batch_size") + 1] == str(profile.max_batch_size)
-    left = {"--model_dir", "--checkpoint_dir", "--output_dir"}
-    options = {word for one in commands for word in one.argv if word.startswith("--")}
-    assert options - left == {word for word in (*convert, *build) if word.startswith("--")}
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["build_engine"],
-        ["convert_checkpoint"],
-        ["--dtype", "f16", "convert_checkpoint", "build_engine"],
-    ],
-)
-def test_a_job_without_both_stages_is_refused_as_usage(words):
-    with pytest.raises(LabBuildError) as error:
-        split_stages(words)
-    assert error.value.code == 2
-
-
-@pytest.mark.parametrize(
-    "uri", ["s3://bucket", "s3://bucket/", "gs://bucket/a/", "/folder", "s3:///a"]
-)
-def test_a_uri_without_bucket_and_prefix_is_refused_as_usage(uri):
-    with pytest.raises(LabBuildError, match="names no place") as error:
-        Place.parse(uri)
-    assert error.value.code == 2
-
-
-@pytest.mark.parametrize("uri", ["s3://bucket/a/b", "s3://bucket/a/b/", "s3://bucket//a/b//"])
-def test_a_prefix_ends_with_one_slash(uri):
-    assert str(Place.parse(uri)) == "s3://bucket/a/b/"
-
-
-def test_the_manifest_of_an_engine_has_the_digest_that_the_library_gives_its_files():
-    rows = [
-        {"path": "rank0.engine", "sha256": "b" * 64, "size": 2, "etag": '"x"'},
-        {"path": "config.json", "sha256": "a" * 64, "size": 1, "etag": '"y"'},
-    ]
-    files = [StoredFile(path=row["path"], sha256=row["sha256"], size=row["size"]) for row in rows]
-    told = json.loads(manifest_of(rows, {"stages": [["--dtype", "f16"], []]}))
-    assert told["digest"] == content_digest(files)
-    assert told["made_from"] == {"stages": [["--dtype", "f16"], []]}
