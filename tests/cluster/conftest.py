@@ -1,6 +1,5 @@
 import base64
 import logging
-import os
 import secrets
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ def pytest_collection_modifyitems(items):
         if "cluster" in getattr(item, "fixturenames", ()) and not item.get_closest_marker(
             "timeout"
         ):
-            item.add_marker(pytest.mark.timeout(600 if not os.environ.get("CI") else 3600))
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")

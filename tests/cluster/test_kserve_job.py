@@ -12,8 +12,6 @@ from runbook_lib.kube.client import Kube
 from runbook_lib.lab.cluster.home import NAMESPACE
 from runbook_lib.serving.kserve import undeploy
 
-pytestmark = pytest.mark.timeout(3600 if os.environ.get("CI") else 1500)
-
 RUNBOOK = str(Path(sys.executable).parent / "runbook")
 SERVICE = "tiny-llama"
 PAGES = (

@@ -1,6 +1,5 @@
 """A service that changes while it is used: a new engine, more replicas, a change that fails."""
 
-import os
 import threading
 from collections import Counter
 
@@ -13,8 +12,6 @@ from runbook_lib.serving.manifests import render
 from runbook_lib.serving.triton import generate
 from runbook_lib.targets.kserve import KServeTarget
 from runbook_lib.targets.kserve_place import intended
-
-pytestmark = pytest.mark.timeout(3600 if os.environ.get("CI") else 900)
 
 PROMPT = "What is the long form of BLS?"
 
