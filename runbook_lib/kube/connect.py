@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "open_connection"]
 
+# A mirror holds a stream for each kind; the client's five connections a CPU are too few for that.
+POOL = 32
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -110,4 +112,5 @@ def _open(configuration: object, namespace: str) -> Connection:
     assert isinstance(configuration, client.Configuration)
     # Whoever asks decides whether to ask again; a hidden retry would only make errors slow.
     configuration.retries = False
+    configuration.connection_pool_maxsize = POOL
     return Connection(client.ApiClient(configuration), configuration.host, namespace)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from runbook_lib.artifacts import digest_of
 from runbook_lib.hardware import gpu
-from runbook_lib.serving.manifests_runtime import ENDPOINT_LAG_SECONDS, FORMAT, METRICS_PORT
+from runbook_lib.serving.manifests_runtime import (
+    ENDPOINT_LAG_SECONDS,
+    FORMAT,
+    METRICS_PORT,
+    serving_runtime,
+)
 from runbook_lib.serving.manifests_scaling import autoscaler_class, predictor_autoscaling
 from runbook_lib.serving.manifests_target import Deployment
 from runbook_lib.serving.manifests_types import (
@@ -81,8 +87,9 @@ def _predictor(target: Deployment) -> Predictor:
 
 
 def _pod_annotations(target: Deployment) -> dict[str, str]:
-    """What makes a new content under an old URI a new pod, and where metrics are without an operator."""
-    made = {}
+    """What makes another runtime, or a new content under an old URI, a new pod; and where metrics are."""
+    # KServe's status does not tell whether a change of the runtime was taken over; the pods then do.
+    made = {"runbook/runtime-digest": digest_of(serving_runtime(target)["spec"])}
     if target.content_digest:
         made["runbook/repository-digest"] = target.content_digest
     if not target.pod_monitors:
