@@ -182,7 +182,8 @@ def wait_established(kube, names):
     deadline = time.monotonic() + 60
     for name in names:
         while True:
-            found = kube.get("CustomResourceDefinition", name)["status"].get("conditions", ())
+            status = kube.get("CustomResourceDefinition", name).get("status", {})
+            found = status.get("conditions") or ()  # null until the server has looked at it
             if any((one["type"], one["status"]) == ("Established", "True") for one in found):
                 break
             assert time.monotonic() < deadline, found
