@@ -32,7 +32,6 @@ FILES = Path(__file__).resolve().parent / "image_files"
 STORAGE_LOCK = FILES / "storage.txt"
 SUITE = "bookworm"
 DEBIAN = ("python3", "libpython3.11", "ca-certificates")
-MIRROR = "http://deb.debian.org/debian"
 # The lab's lock is made for this Python and this platform, whatever runs here.
 TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_35")
 # Where the image's own python3 looks by itself: Triton's stub reads no PYTHONPATH.
@@ -87,7 +86,7 @@ def _digests(*files: Path) -> dict[str, str]:
 
 
 def mirror_of(sources: str) -> str:
-    """The Debian mirror that a machine's apt sources name, in either of apt's forms; else Debian's own."""
+    """The Debian mirror that a machine's apt sources name, in either of apt's forms; else empty."""
     blocks = re.split(r"\n\s*\n", sources)
     found = [dict(re.findall(r"^(\w+): *(.*)$", block, re.MULTILINE)) for block in blocks]
     rows = [
@@ -101,7 +100,7 @@ def mirror_of(sources: str) -> str:
         # Others have a `main` too; a mirror of Debian has it below a folder of that name.
         if re.match(r"https?://[^ ]+/debian(/|$)", uri) and "main" in components.split():
             return str(uri.rstrip("/"))
-    return MIRROR
+    return ""
 
 
 def _apt_sources() -> str:
@@ -113,11 +112,12 @@ def _apt_sources() -> str:
 
 def _lay_out_root(tree: Path, told: Told) -> None:
     mirror = mirror_of(_apt_sources())
-    told(f"Fetching a small Debian from {mirror} (about two minutes)")
+    told(f"Fetching a small Debian from {mirror or 'its own mirror'} (about two minutes)")
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(DEBIAN)}"]
     # In a mount namespace of its own: what it mounts ends with it, however it ends.
     command = ["unshare", "--mount", "--propagation", "private", *command]
-    _run([*command, SUITE, str(tree), mirror], "The images' Debian could not be fetched.", told)
+    command += [SUITE, str(tree), *([mirror] if mirror else [])]  # debootstrap knows Debian's own
+    _run(command, "The images' Debian could not be fetched.", told)
     with (tree / "etc" / "passwd").open("a", encoding="utf-8") as handle:
         handle.write(USER)
     _compile(tree / "usr" / "lib", tree)
