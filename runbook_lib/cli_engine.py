@@ -1,4 +1,4 @@
-"""`runbook engine commands | diff | translate`, and what an engine directory says of itself."""
+"""`runbook engine`: the commands of a release, building, and what an engine directory says."""
 
 from __future__ import annotations
 
@@ -8,24 +8,17 @@ from typing import Any
 
 import click
 
-from runbook_lib.cli_parts import AS_JSON, completing, profile_completions, say
+from runbook_lib.cli_parts import AS_JSON, bar, completing, in_force, profile_completions, say
 
-__all__ = ["add_to"]
+__all__ = ["engine"]
 
 PROFILE = click.argument("profile", shell_complete=completing(profile_completions))
 WORK = "WORK"
 
 
-def add_to(group: click.Group) -> None:
-    """Put the commands of this module into `runbook engine`."""
-    for command in (
-        engine_commands,
-        engine_diff,
-        engine_translate,
-        engine_inspect,
-        engine_check,
-    ):
-        group.add_command(command)
+@click.group()
+def engine() -> None:
+    """Build engines, and print the commands that build them."""
 
 
 def _in_force(profile: str, trtllm: str | None) -> Any:
@@ -41,7 +34,23 @@ def _told(notes: list[str]) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-@click.command("commands")
+@engine.command("build")
+@PROFILE
+@click.option("--rebuild", is_flag=True, help="Build again although the receipt holds.")
+@AS_JSON
+def engine_build(profile: str, rebuild: bool, as_json: bool) -> None:
+    """Build the engine of a lab profile, or keep the one whose receipt holds."""
+    from runbook_lib.lab.engines import build
+    from runbook_lib.places import cache_dir
+
+    value = in_force(profile)
+    with bar("Building") as told:
+        log = cache_dir() / "logs" / f"build-{value.model_name}.log"
+        made = build(value, log, told, rebuild=rebuild)
+    say(made.model_dump(mode="json"), str(made), as_json)
+
+
+@engine.command("commands")
 @PROFILE
 @click.option("--trtllm", help="Release instead of the profile's.")
 @click.option("--explain", is_flag=True, help="Say why each flag is there and what is new.")
@@ -61,7 +70,7 @@ def engine_commands(profile: str, trtllm: str | None, explain: bool, as_json: bo
     say([one.to_dict() for one in made], "\n".join(map(str, made)), as_json)
 
 
-@click.command("diff")
+@engine.command("diff")
 @click.argument("before", metavar="V1")
 @click.argument("after", metavar="V2")
 @click.argument("profile", required=False, shell_complete=completing(profile_completions))
@@ -75,7 +84,7 @@ def engine_diff(before: str, after: str, profile: str | None, as_json: bool) -> 
     say(found.to_dict(), str(found), as_json)
 
 
-@click.command("translate")
+@engine.command("translate")
 @click.argument("command")
 @click.option("--trtllm", help="Release to translate for; by default the last that has engines.")
 @AS_JSON
@@ -91,7 +100,7 @@ def engine_translate(command: str, trtllm: str | None, as_json: bool) -> None:
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 
 
-@click.command("inspect")
+@engine.command("inspect")
 @FOLDER
 @AS_JSON
 def engine_inspect(folder: Path, as_json: bool) -> int:
@@ -103,7 +112,7 @@ def engine_inspect(folder: Path, as_json: bool) -> int:
     return 1 if facts.missing else 0
 
 
-@click.command("check")
+@engine.command("check")
 @FOLDER
 @AS_JSON
 def engine_check(folder: Path, as_json: bool) -> int:

@@ -1,0 +1,91 @@
+"""`runbook repo`: lay out, check, repair and store model repositories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runbook_lib.cli_parts import AS_JSON, bar, say
+
+__all__ = ["repo"]
+
+
+@click.group()
+def repo() -> None:
+    """Lay out, check and store model repositories."""
+
+
+@repo.command("lint")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--backends", default="cpu", show_default=True, help="cpu, trtllm, or a list with commas."
+)
+@AS_JSON
+def repo_lint(path: Path, backends: str, as_json: bool) -> int:
+    """Say whether Triton would load every model of a repository, and what to change."""
+    from runbook_lib.repository.lint import lint
+
+    result = lint(path, backends=backends)
+    say(result.to_dict(), str(result), as_json)
+    return 0 if result.ok else 1
+
+
+@repo.command("fix")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="New folder, by default FOLDER-fixed."
+)
+@click.option("--backends", default="cpu", show_default=True, help="As for lint.")
+@AS_JSON
+def repo_fix(folder: Path, output: Path | None, backends: str, as_json: bool) -> int:
+    """Write a repaired copy of a repository that Triton refuses, and show what was changed.
+
+    Only what can mean one thing is repaired; what is left is told, and the command then ends with 1.
+    """
+    from runbook_lib.repository.fix import fix
+    from runbook_lib.repository.fix_source import default_output
+
+    fixed = fix(folder, output or default_output(folder), backends=backends)
+    say(fixed.to_dict(), str(fixed), as_json)
+    return 0 if fixed.ok else 1
+
+
+@repo.command("skeleton")
+@click.argument("folder", type=click.Path(path_type=Path))
+@AS_JSON
+def repo_skeleton(folder: Path, as_json: bool) -> None:
+    """Write the guide's three-model example in a form that Triton loads and serves."""
+    from runbook_lib.repository.skeleton import skeleton
+
+    files = [str(path) for path in skeleton(folder)]
+    say({"ok": True, "files": files}, f"{len(files)} files in {folder}", as_json)
+
+
+@repo.command("push")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("uri")
+@click.option("--replace", is_flag=True, help="Replace another content under the same URI.")
+@AS_JSON
+def repo_push(folder: Path, uri: str, replace: bool, as_json: bool) -> None:
+    """Send a repository to an object store; a half push is never taken as whole."""
+    from runbook_lib.lab.repositories import push_at_hand
+
+    with bar("Pushing") as told:
+        pushed = push_at_hand(folder, uri, replace=replace, on_line=told)
+    say(pushed.to_dict(), str(pushed), as_json)
+
+
+@repo.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("uri")
+@AS_JSON
+def repo_verify(folder: Path, uri: str, as_json: bool) -> int:
+    """Compare a stored repository with a folder, byte for byte by digest."""
+    from runbook_lib.lab.repositories import access_at_hand
+    from runbook_lib.repository.store import verify
+
+    problems = [str(one) for one in verify(folder, uri, credentials=access_at_hand())]
+    text = "\n".join(problems) or f"{uri} holds exactly what {folder} holds."
+    say({"ok": not problems, "problems": problems}, text, as_json)
+    return 1 if problems else 0
