@@ -85,11 +85,9 @@ def lab_up(name: str, with_cluster: bool, kserve: str | None, as_json: bool) -> 
 @AS_JSON
 def lab_down(name: str, data: bool, as_json: bool) -> None:
     """Stop this lab's servers and its cluster, and nobody else's."""
-    from runbook_lib.lab.cluster import cluster
     from runbook_lib.lab.lab import Lab
 
-    one = Lab(name)
-    stopped = [*cluster.down(one), *one.down(data=data)]
+    stopped = Lab(name).down(data=data)
     say(
         {"lab": name, "stopped": stopped},
         f"Stopped: {', '.join(stopped) or 'nothing was running'}",

@@ -101,13 +101,19 @@ class Lab:
             )
 
     def down(self, *, data: bool = False) -> list[str]:
-        """Stop its servers, the object store last; with `data` its folder goes too.
+        """Stop its cluster and its servers, the object store last; with `data` its folder goes too.
 
         Returns:
             The names of what was stopped.
+
+        Raises:
+            LabError: something of its cluster is left; each thing is named.
         """
         if not self.folder.is_dir():
             return []
+        from runbook_lib.lab.cluster import cluster
+
+        ended = cluster.down(self)
         with locked(self.folder):
             running = sorted(self.servers(), key=lambda one: one.name == "s3")
             for one in running:
@@ -115,7 +121,7 @@ class Lab:
             clean_up(self.folder)
         if data:
             shutil.rmtree(self.folder)
-        return [one.name for one in running]
+        return [*ended, *(one.name for one in running)]
 
     def save_logs(self, folder: Path) -> None:
         """Copy what its servers said into a folder, the last megabytes of each."""

@@ -54,9 +54,9 @@ def main() -> None:
 
 
 def lab_cluster() -> str:
-    from runbook_lib.lab import cluster
+    from runbook_lib.lab.cluster.cluster import current
 
-    return str(cluster.current().kubeconfig)
+    return str(current().kubeconfig)
 
 
 def prepare(kube: Kube, space: str, nodes: list[str]) -> None:

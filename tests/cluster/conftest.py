@@ -1,6 +1,7 @@
 import base64
 import logging
 import secrets
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from runbook_lib.errors import PreflightError
 from runbook_lib.lab.cluster import cluster as clusters
 from runbook_lib.lab.cluster.system import check_system
-from runbook_lib.lab.lab import Lab
+from runbook_lib.lab.lab import Lab, current
 from runbook_lib.serving.supervise import Owner
 
 SERVICE_ACCOUNT = "models"
+GONE_SECONDS = 120
 
 
 def pytest_collection_modifyitems(items):
@@ -34,15 +36,14 @@ def able():
 
 @pytest.fixture(scope="session")
 def cluster(able):
-    """The default lab's cluster where it is up, else one of these tests' own, which ends with them."""
-    if (known := clusters.find_cluster(Lab())) is not None:
+    """The cluster of the lab at hand where it is up, else one of these tests' own, which ends with them."""
+    if (known := clusters.find_cluster(current())) is not None:
         yield known
         return
     lab = Lab("cluster-tests", Owner.this_process())
     try:
         yield clusters.up(lab, on_line=logging.getLogger(__name__).info)
     finally:
-        clusters.down(lab)
         lab.down()
 
 
@@ -102,5 +103,11 @@ def make_namespace(cluster):
 
 
 def delete_namespace(cluster, made):
-    status, _ = cluster.api.ask("DELETE", f"/api/v1/namespaces/{made}")
+    """Until it is gone: a pod on its way out still holds the node's only GPU."""
+    path = f"/api/v1/namespaces/{made}"
+    status, _ = cluster.api.ask("DELETE", path)
     assert status in {200, 202}
+    deadline = time.monotonic() + GONE_SECONDS
+    while (status := cluster.api.ask("GET", path)[0]) != 404:
+        assert time.monotonic() < deadline, f"{made} is still there: {status}"
+        time.sleep(0.3)

@@ -294,9 +294,9 @@ def process_of(folder, part, role):
 
 
 KILLS = [
-    [("etcd", "server"), ("kubelet", "server")],
-    [("containerd", "keeper"), ("kube-proxy", "server")],
-    [("node", "server"), ("object-store", "server")],
+    [("etcd", "server"), ("kubelet", "server"), ("kube-apiserver", "keeper")],
+    [("containerd", "keeper"), ("kube-proxy", "server"), ("kube-apiserver", "server")],
+    [("node", "server"), ("object-store", "server"), ("kwok", "server")],
     [("node", "keeper"), ("containerd", "server"), ("kserve", "keeper")],
     [(part, "server") for part in PARTS],
     [(part, "keeper") for part in PARTS],
@@ -308,7 +308,6 @@ def lab(able):
     """A lab whose cluster is killed: its own, beside any other."""
     one = Lab("cluster-ends", Owner.this_process())
     yield one
-    clusters.down(one)
     one.down(data=True)
 
 

@@ -201,6 +201,9 @@ def place(cluster, tmp_path_factory, request):
             made.kube.delete("Namespace", name)
         made.kube.delete("Node", NODE)
         made.kube.delete("ClusterStorageContainer", "faults-tiny")
+        # Until they are gone: a pod on its way out still holds the node's only GPU.
+        while any(made.kube.get("Namespace", name) for name in made.spaces.values()):
+            time.sleep(0.3)
         reporter = request.config.pluginmanager.getplugin("terminalreporter")
         reporter.write_line("")
         for name, told, seconds in sorted(made.table):
