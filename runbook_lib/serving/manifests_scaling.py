@@ -56,8 +56,8 @@ def predictor_autoscaling(target: Deployment) -> PredictorAutoScaling | None:
         "serverAddress": scaling.prometheus,
         "query": f"sum({gauge}{{{','.join(matchers)}}})",
     }
-    # All that wait, shared among the replicas: it grows with the load and falls with each replica.
-    target_value = {"type": "AverageValue", "averageValue": str(scaling.waiting_per_replica)}
+    # KServe hands on only `value`, as KEDA's threshold; KEDA shares all that wait among the replicas.
+    target_value = {"type": "Value", "value": str(scaling.waiting_per_replica)}
     return {
         "metrics": [{"type": "External", "external": {"metric": metric, "target": target_value}}]
     }

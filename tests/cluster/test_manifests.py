@@ -52,6 +52,7 @@ def rendered(kube, given, namespace, **more):
         find_kserve(kube),
         namespace=str(namespace),
         pod_monitors=kube.has("PodMonitor"),
+        repository_bytes=1,
         **more,
     )
     return render(target)
@@ -78,6 +79,13 @@ SHAPES = {
     "replicas by an adapter's metric": {
         "kserve": {"min_replicas": 2, "max_replicas": 4, "autoscaling": {"by": "hpa"}}
     },
+    "replicas by KEDA": {
+        "kserve": {
+            "max_replicas": 2,
+            "autoscaling": {"by": "keda", "prometheus": "http://prometheus:9090"},
+        }
+    },
+    "a cache on the nodes of a group": {"kserve": {"local_cache_group": "a100"}},
     "identities and pull secrets": {
         "kserve": {
             "aws_role_arn": "arn:aws:iam::123456789012:role/models",
@@ -210,18 +218,8 @@ def taken_by(kube, group, row, manifest):
 def test_the_schemas_of_each_version_take_what_is_rendered_for_it(kube, older, module_namespace):
     version, group = older
     schemas = SCHEMAS[next(name for name in VERSIONS if name.startswith("{}.{}.".format(*version)))]
-    shapes = [profile(**shape) for shape in SHAPES.values()]
-    shapes.append(profile(kserve={"local_cache_group": "a100"}))
-    shapes.append(
-        profile(
-            kserve={
-                "max_replicas": 2,
-                "autoscaling": {"by": "keda", "prometheus": "http://prometheus:9090"},
-            }
-        )
-    )
     seen = set()
-    for given in shapes:
+    for given in (profile(**shape) for shape in SHAPES.values()):
         target = deployment(
             given,
             given.kserve,

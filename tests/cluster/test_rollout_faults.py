@@ -199,6 +199,7 @@ def place(cluster, tmp_path_factory, request):
     finally:
         for name in made.spaces.values():
             made.kube.delete("Namespace", name)
+            made.cluster.api.ask("DELETE", f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=1")
         made.kube.delete("Node", NODE)
         made.kube.delete("ClusterStorageContainer", "faults-tiny")
         # Until they are gone: a pod on its way out still holds the node's only GPU.
