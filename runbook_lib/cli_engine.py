@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
 
-from runbook_lib.cli_parts import AS_JSON, bar, completing, in_force, profile_completions, say
+from runbook_lib.cli_build import ENGINES
+from runbook_lib.cli_parts import AS_JSON, completing, profile_completions, say
 
 __all__ = ["engine"]
 
@@ -32,22 +32,6 @@ def _told(notes: list[str]) -> None:
     """Notes go to stderr: stdout holds commands that can be pasted, or JSON."""
     for note in notes:
         click.echo(f"note: {note}", err=True)
-
-
-@engine.command("build")
-@PROFILE
-@click.option("--rebuild", is_flag=True, help="Build again although the receipt holds.")
-@AS_JSON
-def engine_build(profile: str, rebuild: bool, as_json: bool) -> None:
-    """Build the engine of a lab profile, or keep the one whose receipt holds."""
-    from runbook_lib.lab.engines import build
-    from runbook_lib.places import cache_dir
-
-    value = in_force(profile)
-    with bar("Building") as told:
-        log = cache_dir() / "logs" / f"build-{value.model_name}.log"
-        made = build(value, log, told, rebuild=rebuild)
-    say(made.model_dump(mode="json"), str(made), as_json)
 
 
 @engine.command("commands")
@@ -97,41 +81,5 @@ def engine_translate(command: str, trtllm: str | None, as_json: bool) -> None:
     say(found.to_dict(), str(found), as_json)
 
 
-FOLDER = click.argument("folder", type=click.Path(path_type=Path))
-
-
-@engine.command("inspect")
-@FOLDER
-@AS_JSON
-def engine_inspect(folder: Path, as_json: bool) -> int:
-    """Show what an engine directory says of itself: model, precision, ranks, limits."""
-    from runbook_lib.engine.identity import inspect_engine
-
-    facts = inspect_engine(folder)
-    say(facts.to_dict(), str(facts), as_json)
-    return 1 if facts.missing else 0
-
-
-@engine.command("check")
-@FOLDER
-@AS_JSON
-def engine_check(folder: Path, as_json: bool) -> int:
-    """Say whether an engine belongs to this machine and runtime; loads nothing.
-
-    For a TensorRT-LLM engine only its files are checked: it does not say which GPU it is for.
-    """
-    from runbook_lib.engine.identity import inspect_engine
-
-    facts = inspect_engine(folder)
-    problems = [f"{name} is missing" for name in facts.missing]
-    if facts.lab:
-        from runbook_lib.lab.engines import problems_of
-
-        problems = problems_of(folder)
-    good = (
-        "It belongs here."
-        if facts.lab
-        else "Its files are there; which GPU it is for it does not say."
-    )
-    say({"ok": not problems, "problems": problems}, "\n".join(problems) or good, as_json)
-    return 1 if problems else 0
+for one in ENGINES:
+    engine.add_command(one)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 
@@ -12,6 +13,19 @@ import runbook_lib.engine
 
 RECORD = Path(runbook_lib.engine.__file__).parent / "data" / "releases.json"
 TYPES = {"int": int, "float": float, "str": str}
+
+
+_spec = importlib.util.spec_from_file_location(
+    "engine_samples", Path(__file__).with_name("engine_samples.py")
+)
+_samples = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_samples)
+
+
+@pytest.fixture(scope="session")
+def engines():
+    """Engine directories as the releases write them."""
+    return _samples
 
 
 class RefusedError(Exception):
