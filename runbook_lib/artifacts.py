@@ -2,14 +2,13 @@
 
     Plan → Engine → ModelRepository → Service → Measurement → TradeOff / Diagnosis
 
+The plan stands in `artifacts_plan`, the others here.
 Each is a frozen value with a versioned JSON form (`write`, `read`), a digest over that form, and a
 rendering for a notebook. Sizes are bytes, durations seconds unless the name says `_ms`, times UTC.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable
 from datetime import UTC
 from typing import Any, Literal
 
@@ -27,6 +26,8 @@ from runbook_lib.values import (
     Value,
     canonical_json,
     digest_of,
+    in_lines,
+    size_text,
     utc_now,
 )
 
@@ -35,15 +36,12 @@ __all__ = [
     "Diagnosis",
     "Engine",
     "EngineIdentity",
-    "Estimate",
     "Finding",
     "Interval",
     "Limits",
     "Measurement",
-    "MemoryPart",
     "ModelRepository",
     "Phase",
-    "Plan",
     "Replica",
     "Service",
     "StoredFile",
@@ -54,77 +52,6 @@ __all__ = [
     "digest_of",
     "utc_now",
 ]
-
-
-class MemoryPart(Value):
-    """One part of the memory that a deployment needs on each device."""
-
-    name: str
-    bytes: int = Field(ge=0)
-    note: str = ""
-
-
-class Estimate(Value):
-    """A predicted figure with honest bounds and what it rests on."""
-
-    name: str
-    unit: str
-    value: float
-    low: float
-    high: float
-    basis: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {self.value:g} {self.unit} ({self.low:g} to {self.high:g}; {self.basis})"
-        )
-
-
-class Plan(Artifact):
-    """Whether a profile fits, in which shapes, and what the following pages will cost."""
-
-    kind = "plan"
-    made_by = "00_plan"
-
-    profile: str
-    profile_digest: str
-    track: Track
-    model: str
-    device: str
-    device_bytes: int = Field(ge=0)
-    fits: bool
-    parameters: int = Field(ge=0)
-    kv_bytes_per_token: int = Field(ge=0)
-    max_concurrent_sequences: int = Field(ge=0)
-    limits: Limits
-    memory: tuple[MemoryPart, ...]
-    commands: tuple[tuple[str, ...], ...]
-    estimates: tuple[Estimate, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def facts(self) -> list[tuple[str, str]]:
-        """The verdict first, then what it rests on."""
-        asked = self.limits.max_batch_size
-        room = (
-            f"{self.max_concurrent_sequences} sequences of {self.limits.max_seq_len} tokens at once"
-        )
-        return [
-            ("fits", f"{'yes' if self.fits else 'NO'}: {room}, {asked} asked for"),
-            ("model", f"{self.model}, {self.parameters:,} parameters"),
-            ("device", f"{self.device}, {_size(self.device_bytes)}"),
-            ("limits", str(self.limits)),
-            (
-                "memory",
-                _lines(
-                    f"{one.name}: {_size(one.bytes)}{f' ({one.note})' if one.note else ''}"
-                    for one in self.memory
-                ),
-            ),
-            ("KV cache", f"{self.kv_bytes_per_token:,} bytes per token"),
-            ("would take", _lines(str(one) for one in self.estimates)),
-            ("commands", _lines(shlex.join(argv) for argv in self.commands)),
-            ("notes", _lines(self.notes)),
-        ]
 
 
 class Engine(Artifact):
@@ -150,7 +77,7 @@ class Engine(Artifact):
         how = "kept, its receipt holds" if self.reused else "built now"
         ended = self.built_at.astimezone(UTC)
         return [
-            ("engine", f"{self.engine_digest[:19]}, {_size(self.size_bytes)}, {how}"),
+            ("engine", f"{self.engine_digest[:19]}, {size_text(self.size_bytes)}, {how}"),
             ("belongs to", str(self.identity)),
             ("limits", str(self.identity.limits)),
             ("build", f"{self.build_seconds:.1f} s, ended {ended:%Y-%m-%d %H:%M} UTC"),
@@ -182,10 +109,10 @@ class ModelRepository(Artifact):
             ("models", ", ".join(self.models) + f"; clients ask {self.entry_model}"),
             (
                 "holds",
-                f"{len(self.files)} files, {_size(self.size_bytes)}, {self.content_digest[:19]}",
+                f"{len(self.files)} files, {size_text(self.size_bytes)}, {self.content_digest[:19]}",
             ),
             ("engine", self.engine_digest[:19]),
-            ("warnings", _lines(self.warnings) or "none"),
+            ("warnings", in_lines(self.warnings) or "none"),
             ("folder", self.path),
         ]
 
@@ -237,10 +164,10 @@ class Service(Artifact):
         return [
             ("URL", f"{self.url}/v2/models/{self.entry_model}/generate"),
             ("repository", self.repository_uri),
-            ("replicas", _lines(f"{one.name} {one.http}" for one in self.replicas)),
+            ("replicas", in_lines(f"{one.name} {one.http}" for one in self.replicas)),
             ("asked", self.smoke_prompt),
             ("answered", self.smoke_answer),
-            ("notes", _lines(self.notes)),
+            ("notes", in_lines(self.notes)),
         ]
 
 
@@ -289,7 +216,7 @@ class Measurement(Artifact):
             ("requests", self.requests_per_second.text("requests/s")),
             *((name, _percentiles(figures)) for name, figures in families),
             ("counted by", self.token_source),
-            ("know that", _lines(self.findings) or "nothing weakens these figures"),
+            ("know that", in_lines(self.findings) or "nothing weakens these figures"),
         ]
 
 
@@ -336,7 +263,7 @@ class TradeOff(Artifact):
             ("load", self.load_profile),
             ("engines", ", ".join(row.label for row in self.rows)),
             ("on the front", ", ".join(row.label for row in self.rows if row.pareto) or "none"),
-            ("failed", _lines(f"{row.label}: {row.cause}" for row in failed) or "none"),
+            ("failed", in_lines(f"{row.label}: {row.cause}" for row in failed) or "none"),
         ]
 
 
@@ -355,11 +282,11 @@ class Finding(Value):
     def __str__(self) -> str:
         rows = (
             ("because", self.cause),
-            ("seen in", _lines(self.evidence)),
+            ("seen in", in_lines(self.evidence)),
             ("confirm", self.confirm),
             ("fix", self.fix),
         )
-        return _lines(
+        return in_lines(
             [f"{self.title} [{self.id}, {self.score:.2f}]", *(f"  {k}: {v}" for k, v in rows)]
         )
 
@@ -379,20 +306,9 @@ class Diagnosis(Artifact):
         found = [(f"finding {number}", str(one)) for number, one in enumerate(self.findings, 1)]
         return [
             *(found or [("findings", "none: nothing that is read tells of trouble")]),
-            ("not explained", _lines(self.not_explained) or "nothing"),
+            ("not explained", in_lines(self.not_explained) or "nothing"),
             ("read", ", ".join(f"{name}: {said}" for name, said in self.sources.items())),
         ]
-
-
-def _lines(texts: Iterable[str]) -> str:
-    return "\n".join(texts)
-
-
-def _size(count: int) -> str:
-    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= bytes_:
-            return f"{count / bytes_:{'.3g' if count < 100 * bytes_ else '.0f'}} {unit}"
-    return f"{count} bytes"
 
 
 def _percentiles(figures: dict[str, Interval]) -> str:

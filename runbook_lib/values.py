@@ -9,6 +9,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -29,6 +30,8 @@ __all__ = [
     "Value",
     "canonical_json",
     "digest_of",
+    "in_lines",
+    "size_text",
     "utc_now",
 ]
 
@@ -52,6 +55,19 @@ def canonical_json(value: object) -> bytes:
 def digest_of(value: object) -> str:
     """`sha256:` of the canonical JSON of a plain value."""
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def in_lines(texts: Iterable[str]) -> str:
+    """The texts, each on a line of its own."""
+    return "\n".join(texts)
+
+
+def size_text(count: int) -> str:
+    """A number of bytes as people read it: `85.9 GB`, in powers of ten."""
+    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= bytes_:
+            return f"{count / bytes_:{'.3g' if count < 100 * bytes_ else '.0f'}} {unit}"
+    return f"{count} bytes"
 
 
 class Value(BaseModel):

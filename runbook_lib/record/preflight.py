@@ -6,7 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from runbook_lib.artifacts import Engine, ModelRepository, Plan, Service
+from runbook_lib.artifacts import Engine, ModelRepository, Service
+from runbook_lib.artifacts_plan import Plan
 from runbook_lib.changes import Check
 from runbook_lib.lab import environment
 from runbook_lib.lab.builder_commands import weights_folder

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import Diagnosis, Engine, Measurement, Plan, Service, TradeOff
+from runbook_lib.artifacts import Diagnosis, Engine, Measurement, Service, TradeOff
+from runbook_lib.artifacts_plan import Plan
 from runbook_lib.errors import RecordError
 from runbook_lib.record.orchestrate import RunReport
 

@@ -7,17 +7,24 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from runbook_lib.artifacts import Estimate, Plan
+from pydantic import ValidationError
+
+from runbook_lib.artifacts_plan import Choice, Estimate, Plan
 from runbook_lib.engine.commands import Command, commands, notes
 from runbook_lib.errors import PlanError
-from runbook_lib.hardware import Device, device
+from runbook_lib.hardware import Device, device, gpu, gpu_names
 from runbook_lib.lab import environment
 from runbook_lib.lab.builder_commands import build_commands, weights_folder
 from runbook_lib.lab.cpu import isa_level
 from runbook_lib.lab.engines import past_builds
-from runbook_lib.plan.facts import known_config, model_facts
+from runbook_lib.plan.cost import build_estimates, check_price
+from runbook_lib.plan.facts import ModelFacts, known_config, model_facts
 from runbook_lib.plan.fit import plan
+from runbook_lib.plan.fit_memory import memory_of
+from runbook_lib.plan.presets import choices, then
+from runbook_lib.plan.shapes import Traffic, traffic_fit
 from runbook_lib.profile import DeploymentProfile
+from runbook_lib.study.planned_traffic import planned_traffic
 
 __all__ = ["plan_profile"]
 
@@ -25,20 +32,84 @@ DEFAULT_GPU = "H100-SXM-80GB"
 MEMORY = Path("/proc/meminfo")
 
 
-def plan_profile(profile: DeploymentProfile) -> Plan:
+def plan_profile(
+    profile: DeploymentProfile,
+    *,
+    traffic: str = "",
+    price_per_hour: float | None = None,
+    preset: str = "",
+) -> Plan:
     """Whether a profile fits where it is to run, and what would be run; nothing is changed.
 
+    Args:
+        profile: what is asked for.
+        traffic: CSV or JSON lines of lengths, or a load profile; by default the profile's load.
+        price_per_hour: of one GPU, in any currency; without it no cost is told.
+        preset: a pattern of the deployment guide to apply first.
+
     Raises:
-        PlanError: the model is not known, can't be split as asked, or the release can't do it.
-        ProfileError: there is no such GPU.
+        PlanError: the model is not known, can't be split as asked, or the release can't do it; the
+            traffic can't be read; there is no such preset, or it can't be used.
+        ProfileError: there is no such GPU or load profile.
     """
-    facts = model_facts(_config(profile))
-    made = plan(profile, facts, _device(profile), commands=[one.argv for one in _commands(profile)])
-    told = notes(profile) if profile.track == "engine" else []
-    estimates = _estimates(profile) if profile.track == "lab" else ()
+    check_price(price_per_hour)
+    facts, where = model_facts(_config(profile)), _device(profile)
+    lengths = planned_traffic(profile, traffic)
+    chosen = _choices(profile, facts, where, lengths, preset) if preset else ()
+    asked = _changed(profile, chosen)
+    commands_of = [one.argv for one in _commands(asked)]
+    made = plan(asked, facts, where, commands=commands_of, among=_among(asked, where))
+    met = None if lengths is None else traffic_fit(asked, facts, where, lengths)
+    told = notes(asked) if asked.track == "engine" else []
     return made.model_copy(
-        update={"notes": (*made.notes, *told, *_assumed(profile)), "estimates": estimates}
+        update={
+            "fits": made.fits and (met is None or met.fits),
+            "traffic": met,
+            "preset": preset,
+            "choices": chosen,
+            "estimates": _estimates(asked, facts, price_per_hour),
+            "notes": (*made.notes, *(then(preset) if preset else ()), *told, *_assumed(asked)),
+        }
     )
+
+
+def _choices(
+    profile: DeploymentProfile,
+    facts: ModelFacts,
+    where: Device,
+    lengths: Traffic | None,
+    preset: str,
+) -> tuple[Choice, ...]:
+    shape = None
+    if lengths is not None:
+        shapes = traffic_fit(profile, facts, where, lengths).shapes
+        shape = next((one for one in shapes if one.keeps != "p99"), shapes[-1])
+    held = memory_of(profile, facts, where).sequences
+    return choices(preset, profile, target=where.target, held=held, shape=shape)
+
+
+def _changed(profile: DeploymentProfile, chosen: tuple[Choice, ...]) -> DeploymentProfile:
+    """The profile with a preset's fields; what follows from another field is found anew."""
+    if not chosen:
+        return profile
+    fields = {one.field: one.value for one in chosen if one.value != one.was}
+    try:
+        return DeploymentProfile.model_validate({**profile.model_dump(), **fields})
+    except ValidationError as error:
+        raise PlanError(
+            "The preset can't be used with this profile.",
+            why="; ".join(one["msg"] for one in error.errors(include_url=False)),
+            fix="Change the fields that it names, or choose another preset.",
+        ) from None
+
+
+def _among(profile: DeploymentProfile, where: Device) -> list[Device]:
+    """Kinds of devices to look for the smallest set in: every GPU, and the slices of the plan's own."""
+    if profile.track == "lab":
+        return []
+    own = gpu(where.slice_of or where.name)
+    slices = [one.name for one in own.mig if "+" not in one.name and "-" not in one.name]
+    return [device(name) for name in gpu_names()] + [device(f"{own.name}:{one}") for one in slices]
 
 
 def _config(profile: DeploymentProfile) -> dict[str, Any]:
@@ -71,7 +142,22 @@ def _memory_free() -> int:
     raise PlanError(f"{MEMORY} does not say how much memory is free.")
 
 
-def _estimates(profile: DeploymentProfile) -> tuple[Estimate, ...]:
+def _estimates(
+    profile: DeploymentProfile, facts: ModelFacts, price: float | None
+) -> tuple[Estimate, ...]:
+    if profile.track == "lab":
+        return _lab_estimates(profile)
+    if profile.track == "llmapi":
+        return ()
+    return build_estimates(
+        facts.parameters,
+        ranks=profile.world_size,
+        quantised=facts.in_force(profile.quantization) != "none",
+        price=price,
+    )
+
+
+def _lab_estimates(profile: DeploymentProfile) -> tuple[Estimate, ...]:
     """Build times to come, from the builds that this machine has done; none without any."""
     built = past_builds()
     if not built:

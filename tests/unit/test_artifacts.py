@@ -13,15 +13,12 @@ from runbook_lib.artifacts import (
     Diagnosis,
     Engine,
     EngineIdentity,
-    Estimate,
     Finding,
     Interval,
     Limits,
     Measurement,
-    MemoryPart,
     ModelRepository,
     Phase,
-    Plan,
     Replica,
     Service,
     StoredFile,
@@ -31,6 +28,7 @@ from runbook_lib.artifacts import (
     digest_of,
     utc_now,
 )
+from runbook_lib.artifacts_plan import Estimate, MemoryPart, Plan
 from runbook_lib.errors import RecordError
 from runbook_lib.parameters import PAGES
 
@@ -471,7 +469,8 @@ def test_no_text_steers_the_terminal_or_leaves_its_column(said):
 
 
 def test_a_plan_says_the_verdict_first():
-    assert plan().facts()[0] == ("fits", "yes: 88 sequences of 192 tokens at once, 16 asked for")
+    said = "yes: 88 sequences of 192 tokens at once, 16 may be in flight"
+    assert plan().facts()[0] == ("fits", said)
     assert plan(fits=False).facts()[0][1].startswith("NO: ")
     assert text_of(plan(), "commands") == "build --name 'two words'"
     assert text_of(plan(), "would take") == "build: 8.5 s (8 to 9; n = 3 builds)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runbook_lib.artifacts import Plan
+from runbook_lib.artifacts_plan import Plan
 from runbook_lib.ui.figures.bars import Bar, lying, top_for
 from runbook_lib.ui.style import (
     BAD,
@@ -26,7 +26,7 @@ POINTS = 160
 
 
 def memory_figure(plan: Plan) -> Figure:
-    """The parts of the memory a deployment needs, each starting where the one before ends.
+    """The parts of the memory a deployment takes, each starting where the one before ends.
 
     Their sum stands below them, and below that the device's memory, all in bytes.
     """
@@ -47,7 +47,7 @@ def memory_figure(plan: Plan) -> Figure:
             color=INK if plan.fits else BAD,
         )
     )
-    labels = [*(part.name for part in plan.memory), "needed"]
+    labels = [*(part.name for part in plan.memory), "together"]
     if drawn:
         bars.append(
             Bar(len(bars), plan.device_bytes / factor, size(plan.device_bytes), color=NEUTRAL)
@@ -79,14 +79,15 @@ def _times(device: int, needed: int) -> str:
 
 
 def _memory_finding(plan: Plan, needed: int) -> str:
-    if plan.fits and plan.device_bytes:
-        share = percent(needed / plan.device_bytes)
-        return f"It fits: {size(needed)} needed, {share} of the {size(plan.device_bytes)} of {plan.device}"
     if needed > plan.device_bytes:
         missing = size(needed - plan.device_bytes)
         return f"It does not fit: {size(needed)} needed, {missing} more than {plan.device} has"
     verdict = "It fits" if plan.fits else "It does not fit"
-    return f"{verdict}: {size(needed)} needed on {plan.device}"
+    if not plan.fits and plan.traffic is not None:
+        verdict = "It fits, but not this traffic"
+    cache = sum(part.bytes for part in plan.memory if part.name == "KV cache")
+    share = percent(needed / plan.device_bytes) if plan.device_bytes else "all"
+    return f"{verdict}: {size(needed - cache)} beside {size(cache)} of KV cache, {share} of {plan.device}"
 
 
 def concurrency_figure(plan: Plan) -> Figure:
@@ -119,6 +120,7 @@ def concurrency_figure(plan: Plan) -> Figure:
         "name": "the KV cache has room for",
         "line": {"color": BAD, "width": 2, "dash": "dash"},
     }
+    met = _traffic_point(plan, top)
     limit = {
         "type": "scatter",
         "mode": "lines",
@@ -131,13 +133,28 @@ def concurrency_figure(plan: Plan) -> Figure:
     above = "; what memory has room for lies above the plot" if off_scale else ""
     finding = _concurrency_finding(plan)
     return figure(
-        [runs, limit] if off_scale else [runs, memory, limit],
+        [runs, *([] if off_scale else [memory]), limit, *met],
         finding=finding,
         basis=f"{plan.profile} on {plan.device}: KV cache {per_token} per token. Calculated{above}",
         said=f"Sequences at once against their length from {lengths[0]:,} to {longest:,} tokens: {finding}.",
         xaxis=value_axis("length of each sequence, prompt and answer (tokens)", top=longest * 1.02),
         yaxis=value_axis("sequences at once", top=top),
     )
+
+
+def _traffic_point(plan: Plan, top: float) -> list[Figure]:
+    """How many sequences of the traffic run at once, at their mean length; none off the plot."""
+    if plan.traffic is None or not 0 < (held := plan.traffic.sequences) <= top:
+        return []
+    point: Figure = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [round(plan.traffic.mean_tokens, 1)],
+        "y": [held],
+        "name": "the traffic's lengths, 99 of 100 moments",
+        "marker": {"color": PALETTE[2], "size": 11, "symbol": "diamond"},
+    }
+    return [point]
 
 
 def _concurrency_finding(plan: Plan) -> str:

@@ -6,13 +6,13 @@ from runbook_lib.artifacts import (
     Interval,
     Limits,
     Measurement,
-    Plan,
     Replica,
     Service,
     TradeOff,
     TradeOffRow,
     utc_now,
 )
+from runbook_lib.artifacts_plan import Plan
 from runbook_lib.record.orchestrate import PageResult, RunReport
 from runbook_lib.record.run import Run
 from runbook_lib.record.summary import summary

@@ -70,7 +70,10 @@ def test_build_times_are_foretold_from_those_of_this_machine(monkeypatch):
 def test_a_model_that_is_known_by_name_is_planned_without_its_weights():
     made = plan_profile(profile("llama-7b"))
     assert (made.track, made.parameters) == ("engine", 6_738_415_616)
-    assert made.estimates == ()
+    assert [one.name for one in made.estimates] == [
+        "build of the engine",
+        "host memory of the build",
+    ]
     assert any("trtllm-build" in argv[0] for argv in made.commands)
 
 
@@ -129,3 +132,84 @@ def test_the_llmapi_track_has_no_commands_and_says_so():
     made = plan_profile(mine)
     assert made.commands == ()
     assert any("builds no engine" in note for note in made.notes)
+
+
+def trace(folder, *rows, name="trace.csv"):
+    path = folder / name
+    path.write_text("input_len,output_len\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    return str(path)
+
+
+def test_a_traffic_that_the_limits_refuse_does_not_fit_though_the_profile_runs(tmp_path):
+    mine = profile("llama-7b")
+    made = plan_profile(mine, traffic=trace(tmp_path, (100, 20), (5000, 10)))
+    assert not made.fits
+    assert made.traffic.refused == 0.5
+    assert plan_profile(mine, traffic=trace(tmp_path, (100, 20), (4096, 10))).fits
+    assert plan_profile(mine).traffic is None
+
+
+def test_the_profiles_own_load_is_its_traffic():
+    made = plan_profile(profile("lab/tiny"))
+    assert (made.traffic.source, made.traffic.concurrency) == ("load/lab-closed", 4)
+    assert "no prompt lengths" in made.traffic.notes[0]
+    longer = plan_profile(profile("lab/tiny", max_output_len=40))
+    assert not longer.fits  # the load asks for 48 tokens
+
+
+def test_another_load_may_be_named():
+    made = plan_profile(profile("llama-7b"), traffic="load/sustained")
+    assert (made.traffic.requests, made.traffic.concurrency) == (500, 50)
+    assert not made.fits  # 50 prompts of 4096 tokens have no room at once
+
+
+@pytest.mark.parametrize(
+    ("named", "kind"),
+    [("no-such.csv", PlanError), ("no-such-load", ProfileError), ("lab/tiny", ProfileError)],
+)
+def test_a_traffic_that_is_not_there_is_refused(named, kind):
+    with pytest.raises(kind):
+        plan_profile(profile("llama-7b"), traffic=named)
+
+
+def test_a_traffic_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PlanError, match="can't be read"):
+        plan_profile(profile("llama-7b"), traffic=str(tmp_path / "t.csv"))
+
+
+def test_a_price_tells_the_cost_and_without_one_there_is_none():
+    names = [one.name for one in plan_profile(profile("llama-7b"), price_per_hour=2.5).estimates]
+    assert "cost of the build" in names
+    assert not any("cost" in one.name for one in plan_profile(profile("llama-7b")).estimates)
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_price_that_is_none_is_refused(price):
+    with pytest.raises(PlanError, match="no price"):
+        plan_profile(profile("llama-7b"), price_per_hour=price)
+
+
+def test_a_preset_changes_the_profile_that_is_planned_and_tells_why():
+    mine = profile("llama-7b", gpu="H100-SXM-80GB")
+    made = plan_profile(mine, preset="low-latency")
+    assert made.limits.max_batch_size == 32
+    assert {one.field: one.value for one in made.choices}["dtype"] == "bfloat16"
+    assert all(one.reason for one in made.choices)
+    assert made.profile_digest != plan_profile(mine).profile_digest
+    assert any("--dtype bfloat16" in " ".join(argv) for argv in made.commands)
+
+
+def test_a_preset_of_two_gpus_is_planned_on_two():
+    made = plan_profile(profile("llama-7b", gpu="H100-SXM-80GB"), preset="throughput")
+    assert made.tensor_parallel_size == 2
+    assert any("one pod on a node" in note for note in made.notes)
+
+
+def test_tight_shapes_are_those_of_the_traffic(tmp_path):
+    rows = [(100 + n % 50, 20) for n in range(999)] + [(900, 30)]
+    mine = profile("llama-7b", gpu="H100-SXM-80GB")
+    made = plan_profile(mine, traffic=trace(tmp_path, *rows), preset="tight-shapes")
+    assert (made.limits.max_input_len, made.limits.max_seq_len) == (149, 169)
+    with pytest.raises(PlanError, match="traffic"):
+        plan_profile(mine, preset="tight-shapes")

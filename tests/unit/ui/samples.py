@@ -12,10 +12,8 @@ from runbook_lib.artifacts import (
     Interval,
     Limits,
     Measurement,
-    MemoryPart,
     ModelRepository,
     Phase,
-    Plan,
     Replica,
     Service,
     StoredFile,
@@ -23,6 +21,7 @@ from runbook_lib.artifacts import (
     TradeOffRow,
     utc_now,
 )
+from runbook_lib.artifacts_plan import MemoryPart, Plan, TrafficFit
 from runbook_lib.ui import figures
 
 GIB = 1 << 30
@@ -218,6 +217,17 @@ FILES = (
     ("ensemble/config.pbtxt", 1),
 )
 
+TRAFFIC = TrafficFit(
+    source="trace.csv",
+    requests=1000,
+    mean_tokens=1500.5,
+    longest_input=4000,
+    longest_total=4700,
+    refused=0.02,
+    sequences=58,
+    fits=False,
+)
+
 CASES = {
     "memory that fits": lambda: figures.memory_figure(plan(*PARTS)),
     "memory that doesn't fit": lambda: figures.memory_figure(
@@ -230,6 +240,12 @@ CASES = {
     "concurrency ended by memory": lambda: figures.concurrency_figure(plan(*PARTS, room=4)),
     "concurrency with room to spare": lambda: figures.concurrency_figure(
         plan(*PARTS, room=8000, limits=SMALL)
+    ),
+    "concurrency of a traffic": lambda: figures.concurrency_figure(
+        plan(*PARTS, room=20).model_copy(update={"traffic": TRAFFIC})
+    ),
+    "memory of a traffic that doesn't fit": lambda: figures.memory_figure(
+        plan(*PARTS, fits=False).model_copy(update={"traffic": TRAFFIC})
     ),
     "concurrency of none": lambda: figures.concurrency_figure(plan(*PARTS, room=0)),
     "a build": lambda: figures.build_figure(

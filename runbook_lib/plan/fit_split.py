@@ -1,0 +1,61 @@
+"""Whether a model can be split over ranks as asked, and on which GPUs its precision runs."""
+
+from __future__ import annotations
+
+from runbook_lib.errors import PlanError
+from runbook_lib.hardware import Device
+from runbook_lib.plan.facts_model import ModelFacts
+from runbook_lib.profile import DeploymentProfile
+
+__all__ = ["can_compute", "check_split", "split_problems"]
+
+# The least SM of each word. FP8 since Ada: TensorRT-LLM docs/source/reference/support-matrix.md;
+# NVFP4 since Blackwell: docs/source/features/quantization.md; bfloat16 since Ampere, as the
+# release notes of 0.16 end Volta.
+LEAST_SM = {"fp8": 89, "w4a8_awq": 89, "nvfp4": 100, "mxfp4": 90}
+AMPERE = 80
+
+
+def split_problems(tp: int, pp: int, model: ModelFacts, device: Device) -> list[str]:
+    """What keeps a model from being split over `tp` x `pp` ranks on devices of this kind."""
+    problems = []
+    if model.heads % tp:
+        problems.append(
+            f"tensor_parallel_size {tp} does not divide the {model.heads} attention heads"
+        )
+    if not model.latent and model.kv_heads % tp and tp % model.kv_heads:
+        problems.append(
+            f"tensor_parallel_size {tp} and the {model.kv_heads} KV heads do not divide each other"
+        )
+    for name, size in (("hidden size", model.hidden), ("inner size", model.intermediate)):
+        if size % tp:
+            problems.append(f"tensor_parallel_size {tp} does not divide the {name} {size}")
+    if pp > model.layers:
+        problems.append(f"pipeline_parallel_size {pp} is more than the {model.layers} layers")
+    if device.slice_of and tp * pp > 1:
+        problems.append(f"{tp * pp} ranks on MIG slices: slices have no link between them")
+    return problems
+
+
+def check_split(profile: DeploymentProfile, model: ModelFacts, device: Device) -> None:
+    """Refuse a split that can't work.
+
+    Raises:
+        PlanError: every reason at once.
+    """
+    tp, pp = profile.tensor_parallel_size, profile.pipeline_parallel_size
+    if problems := split_problems(tp, pp, model, device):
+        raise PlanError(
+            f"{profile.model_name} can't be split as {profile.profile or 'the profile'} asks.",
+            why="; ".join(problems),
+            fix="Choose a tensor_parallel_size that divides the heads, or fewer ranks.",
+        )
+
+
+def can_compute(profile: DeploymentProfile, model: ModelFacts, device: Device) -> bool:
+    """Whether devices of this kind have the profile's precisions; the lab's CPU has its own."""
+    sm = device.target.removeprefix("sm")
+    if not sm.isdecimal():
+        return True
+    words = (model.in_force(profile.quantization), profile.kv_cache_dtype)
+    return int(sm) >= max(AMPERE, *(LEAST_SM.get(word, 0) for word in words))
