@@ -1,0 +1,107 @@
+"""The factors in the package and the recorded score are what the benchmark's script finds."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runbook_lib.plan.roofline_points import points_of, published
+from runbook_lib.plan.roofline_time import calibration
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+RECORDED = json.loads((BENCH / "results" / "roofline.json").read_bytes())["figures"]
+SPLITS = {"configuration", "model", "gpu", "architecture", "release", "several"}
+TOLERANCE = 0.01  # another machine's linear algebra rounds otherwise
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("roofline_bench", BENCH / "roofline.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def found(script):
+    return script.measure()
+
+
+def leaves(tree, path=()):
+    if isinstance(tree, dict):
+        for name, branch in tree.items():
+            yield from leaves(branch, (*path, name))
+    elif isinstance(tree, list):
+        for at, branch in enumerate(tree):
+            yield from leaves(branch, (*path, at))
+    else:
+        yield path, tree
+
+
+def assert_close(one, other):
+    one, other = dict(leaves(one)), dict(leaves(other))
+    assert one.keys() == other.keys()
+    for path, figure in one.items():
+        if isinstance(figure, int | float):
+            assert figure == pytest.approx(other[path], rel=TOLERANCE, abs=TOLERANCE), path
+        else:
+            assert figure == other[path], path
+
+
+def test_the_factors_in_the_package_are_those_that_the_points_give(found):
+    assert_close({**calibration(), "widened": 0}, {**found[0], "widened": 0})
+
+
+def test_the_recorded_score_is_found_again(found):
+    assert_close(RECORDED, found[1])
+
+
+def test_every_split_leaves_out_every_published_point_once(found):
+    left_out = found[1]["left_out"]
+    assert left_out.keys() == SPLITS
+    assert {one["points"] for one in left_out.values()} == {len(published())} == {579}
+
+
+def test_the_score_of_a_split_names_every_model_and_gpu_also_those_that_fit_badly(found):
+    for name in ("model", "gpu", "release"):
+        said = found[1][f"left_out_{name}"]
+        assert sum(one["points"] for one in said.values()) == len(published())
+    assert found[1]["left_out_model"].keys() == {point.model_name for point in published()}
+
+
+@pytest.mark.parametrize("split", sorted(SPLITS))
+def test_left_out_points_are_met_as_the_project_aims_at(split):
+    said = RECORDED["left_out"][split]
+    assert said["median_error"] <= 0.20
+    assert said["in_interval"] >= 0.90
+
+
+def test_what_was_never_fitted_shares_no_configuration_with_what_was(script):
+    document = json.loads(script.NEVER_FITTED.read_bytes())
+    asked = {key(point) for point in published()}
+    assert not asked & {key(point) for point in points_of(document)}
+
+
+def key(point):
+    deployed = point.deployed
+    shape = (deployed.tp, deployed.pp, deployed.attention_dp, deployed.quantization)
+    return point.trtllm, point.model_name, deployed.machine.name, *shape
+
+
+def test_a_fit_does_not_depend_on_where_it_starts(script):
+    bench = script.Bench(published())
+    everything = np.ones(len(bench.points), bool)
+    one, other = (
+        bench.fit(everything, script.START + shift * script.WIDTH) for shift in (-0.5, 0.5)
+    )
+    assert np.exp(one) == pytest.approx(np.exp(other), rel=0.05)
+
+
+def test_a_fit_finds_the_factors_that_made_the_figures(script):
+    bench = script.Bench(published())
+    true = script.START + 0.3 * script.WIDTH * np.where(np.arange(len(script.START)) % 2, 1, -1)
+    bench.measured = bench.measured * np.exp(np.where(bench.first, -1, 1) * bench.errors(true))
+    fitted = bench.fit(np.ones(len(bench.points), bool))
+    assert np.abs(bench.errors(fitted)).max() < 0.1
