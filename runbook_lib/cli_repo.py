@@ -82,10 +82,29 @@ def repo_push(folder: Path, uri: str, replace: bool, as_json: bool) -> None:
 @AS_JSON
 def repo_verify(folder: Path, uri: str, as_json: bool) -> int:
     """Compare a stored repository with a folder, byte for byte by digest."""
-    from runbook_lib.lab.repositories import access_at_hand
-    from runbook_lib.repository.store import verify
+    from runbook_lib.lab.repositories import access_for, told
+    from runbook_lib.repository.store_verify import verify
 
-    problems = [str(one) for one in verify(folder, uri, credentials=access_at_hand())]
+    with bar("Verifying") as line:
+        found = verify(folder, uri, credentials=access_for(uri), on_progress=told(line))
+    problems = [str(one) for one in found]
     text = "\n".join(problems) or f"{uri} holds exactly what {folder} holds."
     say({"ok": not problems, "problems": problems}, text, as_json)
     return 1 if problems else 0
+
+
+@repo.command("pull")
+@click.argument("uri")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Replace another content in the folder.")
+@AS_JSON
+def repo_pull(uri: str, folder: Path, replace: bool, as_json: bool) -> None:
+    """Bring a stored repository here, whole and as it was pushed, or not at all."""
+    from runbook_lib.lab.repositories import access_for, told
+    from runbook_lib.repository.fetch import fetch
+
+    with bar("Pulling") as line:
+        pulled = fetch(
+            uri, folder, credentials=access_for(uri), replace=replace, on_progress=told(line)
+        )
+    say(pulled.to_dict(), str(pulled), as_json)

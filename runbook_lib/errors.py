@@ -8,6 +8,8 @@
     ├── BuildError                  an engine build failed or was refused
     │   └── EngineMismatchError     an engine does not belong to this machine, runtime or profile
     ├── RepositoryError             a model repository is wrong, or could not be stored whole
+    │   ├── NotStoredError          nothing whole is stored under a URI
+    │   └── AlreadyThereError       an object that should be made lies there already
     ├── ServiceError                a server did not start, become ready, or answer
     │   └── RolloutError            a rollout can't become ready, or was not in time; with its cause
     ├── LoadError                   a benchmark could not measure what it was asked to
@@ -23,11 +25,13 @@ from __future__ import annotations
 import html
 
 __all__ = [
+    "AlreadyThereError",
     "ApprovalError",
     "BuildError",
     "EngineMismatchError",
     "LabError",
     "LoadError",
+    "NotStoredError",
     "PlanError",
     "PreflightError",
     "ProfileError",
@@ -123,6 +127,14 @@ class EngineMismatchError(BuildError):
 
 class RepositoryError(RunbookError):
     """A model repository is wrong, or could not be stored whole."""
+
+
+class NotStoredError(RepositoryError):
+    """Nothing whole is stored under a URI; the store itself answered."""
+
+
+class AlreadyThereError(RepositoryError):
+    """An object that should be made at a store lies there already."""
 
 
 class ServiceError(RunbookError):

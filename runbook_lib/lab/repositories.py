@@ -16,11 +16,14 @@ from runbook_lib.lab.lab import current
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.repository.layout import LayoutSettings, write_repository
 from runbook_lib.repository.lint import lint
-from runbook_lib.repository.store import Pushed, S3Access, push, read_manifest, verify
+from runbook_lib.repository.s3 import S3Access
+from runbook_lib.repository.store import Pushed, push, read_manifest
+from runbook_lib.repository.store_verify import verify
 
 __all__ = [
     "access",
     "access_at_hand",
+    "access_for",
     "lay_out",
     "named",
     "publish",
@@ -28,6 +31,7 @@ __all__ = [
     "push_at_hand",
     "repository_folder",
     "stored",
+    "told",
 ]
 
 TEMPLATES = Path(__file__).resolve().parent / "triton_models"
@@ -51,6 +55,11 @@ def access_at_hand() -> S3Access:
     return S3Access.from_environment()
 
 
+def access_for(uri: str) -> S3Access | None:
+    """As `access_at_hand` for an S3 URI; other stores find their credentials themselves."""
+    return access_at_hand() if uri.startswith("s3://") else None
+
+
 def push_at_hand(
     folder: Path, uri: str, *, replace: bool, on_line: Callable[[str], None]
 ) -> Pushed:
@@ -59,20 +68,21 @@ def push_at_hand(
     Raises:
         PreflightError, RepositoryError, ServiceError: as `access_at_hand` and `push`.
     """
-    credentials = access_at_hand()
+    credentials = access_for(uri)
     lab = current()
     return push(
         folder,
         uri,
         credentials=credentials,
         replace=replace,
-        create_bucket=lab.is_up() and credentials == access(),
-        on_progress=_told(on_line),
+        create_bucket=credentials is not None and lab.is_up() and credentials == access(),
+        on_progress=told(on_line),
     )
 
 
-def _told(on_line: Callable[[str], None]) -> Callable[[float, str], None]:
-    return lambda share, path: on_line(f"{share:.0%} {path}")
+def told(on_line: Callable[[str], None]) -> Callable[[float, str], None]:
+    """Progress as a line of text."""
+    return lambda share, text: on_line(f"{share:.0%} {text}")
 
 
 def stored(profile: DeploymentProfile) -> ModelRepository:
@@ -82,7 +92,9 @@ def stored(profile: DeploymentProfile) -> ModelRepository:
         PreflightError: no store is at hand.
         RepositoryError: there is none, or a push of it did not reach its end.
     """
-    files = read_manifest(profile.model_repository, credentials=access_at_hand())
+    files = read_manifest(
+        profile.model_repository, credentials=access_for(profile.model_repository)
+    )
     digests = {file.path: file.sha256 for file in files}
     models = {path.partition("/")[0] for path in digests if "/" in path}
     return ModelRepository(
@@ -187,7 +199,7 @@ def publish(
         credentials=credentials,
         replace=replace,
         create_bucket=create_bucket,
-        on_progress=_told(on_line),
+        on_progress=told(on_line),
     )
     if problems := verify(Path(repository.path), repository.uri, credentials=credentials):
         raise RepositoryError(

@@ -19,7 +19,7 @@ from runbook_lib.lab.lab import Lab, current
 from runbook_lib.lab.repositories import access
 from runbook_lib.lab.scoring import Question, load_questions, normalised
 from runbook_lib.profile import DeploymentProfile
-from runbook_lib.repository.store import triton_uri
+from runbook_lib.repository.s3 import triton_uri
 from runbook_lib.serving.supervise import Running, find, stop
 from runbook_lib.serving.triton import generate, is_ready
 

@@ -11,14 +11,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from runbook_lib.artifacts import StoredFile
 from runbook_lib.errors import RepositoryError
 from runbook_lib.files import content_digest, list_files, locked, sha256_of
-from runbook_lib.repository.s3 import Location, S3Access, explained, open_client, parse_uri
-from runbook_lib.repository.store import Told, read_manifest
+from runbook_lib.repository.s3 import S3Access
+from runbook_lib.repository.store import read_manifest
+from runbook_lib.repository.store_retry import in_parallel, retried
+from runbook_lib.repository.store_send import Progress, Told
+from runbook_lib.repository.stores import Store, open_store
 
 __all__ = ["Fetched", "fetch"]
 
@@ -52,36 +56,39 @@ def fetch(
     uri: str,
     folder: Path,
     *,
-    credentials: S3Access,
+    credentials: S3Access | None = None,
     replace: bool = False,
     on_progress: Told | None = None,
 ) -> Fetched:
     """Bring a stored folder here; every file is compared with the manifest's SHA-256.
 
     Args:
-        uri: `s3://bucket/prefix/`.
+        uri: see `open_store`.
         folder: where it goes; what is there already and the same is kept.
-        credentials: the store and its keys.
+        credentials: for `s3://`.
         replace: allow a folder with another content to be replaced.
-        on_progress: told the share done, 0 to 1, and what is being read.
+        on_progress: told the share done, 0 to 1, and what is being read, at which rate.
 
     Raises:
         RepositoryError: nothing whole is stored there, it is not what its manifest says, or
             `folder` holds something else.
         ServiceError: the store does not answer; fetching again goes on from there.
     """
-    location, told = parse_uri(uri), on_progress or (lambda _share, _text: None)
+    store = open_store(uri, credentials)
     files = read_manifest(uri, credentials=credentials)
-    _check_paths(location, files)
+    _check_paths(store.uri, files)
     digest = content_digest(files)
     with locked(folder.parent, f"{folder.name}.fetch.lock"):
         if _holds(folder, digest):
-            return Fetched(location.uri, str(folder), digest, len(files), 0)
+            return Fetched(store.uri, str(folder), digest, len(files), 0)
         if not replace:
-            _refuse_other_content(folder, location)
+            _refuse_other_content(folder, store.uri)
         part = folder.with_name(f".{folder.name}.fetch")
-        with explained("Reading", location, credentials), _writing(part):
-            read = _read_all(_Source(open_client(credentials), location), part, files, told)
+        with store.explained("Reading"), _writing(part):
+            _check_room(part, files)
+            read = _read_all(
+                store, part, files, Progress(sum(one.size for one in files), on_progress)
+            )
         _drop_others(part, files)
         if not _holds(part, digest):
             raise RepositoryError(
@@ -90,16 +97,16 @@ def fetch(
                 fix="Look for a failing disk or another process that writes there; fetch again.",
             )
         _put_in_place(part, folder)
-    return Fetched(location.uri, str(folder), digest, len(files), read)
+    return Fetched(store.uri, str(folder), digest, len(files), read)
 
 
-def _check_paths(location: Location, files: tuple[StoredFile, ...]) -> None:
+def _check_paths(uri: str, files: tuple[StoredFile, ...]) -> None:
     """A manifest is data from outside: it must not name a file elsewhere."""
     for file in files:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts or str(path) != file.path or "\0" in file.path:
             raise RepositoryError(
-                f"The manifest of {location.uri} names {file.path!r}, which lies outside of it.",
+                f"The manifest of {uri} names {file.path!r}, which lies outside of it.",
                 why="It was not written by a push.",
                 fix="Don't use this prefix; store the content again.",
             )
@@ -109,11 +116,11 @@ def _holds(folder: Path, digest: str) -> bool:
     return folder.is_dir() and content_digest(list_files(folder)) == digest
 
 
-def _refuse_other_content(folder: Path, location: Location) -> None:
+def _refuse_other_content(folder: Path, uri: str) -> None:
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty:
         raise RepositoryError(
-            f"{folder} holds something else than {location.uri}.",
+            f"{folder} holds something else than {uri}.",
             why="It would be replaced.",
             fix="Name a new folder, or remove this one.",
         )
@@ -131,33 +138,42 @@ def _writing(part: Path) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The objects of a location, from any byte on."""
+def _check_room(part: Path, files: tuple[StoredFile, ...]) -> None:
+    """A disk that can't hold the rest is told before anything is read."""
+    part.mkdir(parents=True, exist_ok=True)
+    there = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+    needed = sum(file.size for file in files) - there
+    free = shutil.disk_usage(part).free
+    if needed > free:
+        raise RepositoryError(
+            f"{part.parent} has no room for what shall be read.",
+            why=f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free.",
+            fix="Make room, or fetch into another folder.",
+        )
 
-    client: Any
-    location: Location
 
-    def read(self, path: str, start: int) -> Iterator[bytes]:
-        where = {"Bucket": self.location.bucket, "Key": self.location.key(path)}
-        behind = {"Range": f"bytes={start}-"} if start else {}
-        body = self.client.get_object(**where, **behind)["Body"]
-        yield from body.iter_chunks(CHUNK_BYTES)
-
-
-def _read_all(source: _Source, part: Path, files: tuple[StoredFile, ...], told: Told) -> int:
+def _read_all(store: Store, part: Path, files: tuple[StoredFile, ...], progress: Progress) -> int:
     """Every file that is not there yet; the bytes that came."""
-    total, done, came = sum(file.size for file in files) or 1, 0, 0
-    for file in files:
-        told(done / total, file.path)
-        target = part / file.path
-        if not _is(target, file):
-            there = _size_below(target, file.size)
-            for count in _read_one(source, target, file, there):
-                came += count
-                there += count
-                told((done + there) / total, file.path)
-        done += file.size
+    calls = (partial(_read_file, store, part, file, progress) for file in files)
+    return sum(in_parallel(calls))
+
+
+def _read_file(store: Store, part: Path, file: StoredFile, progress: Progress) -> int:
+    target = part / file.path
+    if _is(target, file):
+        progress.add(file.size, file.path)
+        return 0
+    progress.add(_size_below(target, file.size), file.path)
+    came = 0
+
+    def read() -> None:
+        nonlocal came
+        # What came before the network failed is kept: it goes on behind it.
+        for count in _read_one(store, target, file, _size_below(target, file.size)):
+            came += count
+            progress.add(count, file.path)
+
+    retried(read, store.patience)
     return came
 
 
@@ -174,7 +190,7 @@ def _size_below(target: Path, size: int) -> int:
     return 0
 
 
-def _read_one(source: _Source, target: Path, file: StoredFile, there: int) -> Iterator[int]:
+def _read_one(store: Store, target: Path, file: StoredFile, there: int) -> Iterator[int]:
     """Read a file behind what is there of it; yields the bytes of each piece."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -182,17 +198,30 @@ def _read_one(source: _Source, target: Path, file: StoredFile, there: int) -> It
         handle.seek(0)
         while chunk := handle.read(CHUNK_BYTES):
             digest.update(chunk)
-        for chunk in source.read(file.path, there):
+        for chunk in _pieces(store, file, there):
             handle.write(chunk)
             digest.update(chunk)
             yield len(chunk)
     if digest.hexdigest() != file.sha256:
         target.unlink()
         raise RepositoryError(
-            f"{source.location.uri}{file.path} is not what its manifest says.",
+            f"{store.uri}{file.path} is not what its manifest says.",
             why=f"read {digest.hexdigest()[:12]}, stored as {file.sha256[:12]}",
             fix="Fetch again; if it stays so, the object was changed: build or push it again.",
         )
+
+
+def _pieces(store: Store, file: StoredFile, there: int) -> Iterator[bytes]:
+    if there == file.size:
+        return
+    try:
+        yield from store.read(file.path, there)
+    except KeyError:
+        raise RepositoryError(
+            f"Reading {store.uri}{file.path} failed: it is gone.",
+            why="The manifest names it, and the store has it no more.",
+            fix="Push the content again.",
+        ) from None
 
 
 def _drop_others(part: Path, files: tuple[StoredFile, ...]) -> None:

@@ -1,43 +1,39 @@
-"""Sends a model repository to an object store and proves that it is there.
+"""Sends a model repository to a store and proves that it is there.
 
-A manifest object at the repository's root names every file with its SHA-256. It is removed before
-anything changes and written after everything is stored, so a half push is never taken as whole.
-Triton ignores a loose file beside the models. Each object carries its SHA-256 as metadata too: a
+A manifest at the repository's root names every file with its SHA-256. It is written after
+everything is stored, so a half push is never taken as whole. Each object carries its SHA-256 too: a
 push that was cut finds by it what is stored already and sends only the rest.
+
+Another content that shall be replaced stays whole, with its manifest, until the new one lies beside
+it and was read back by its digests. Then the manifest is removed, the files are put in place within
+the store, and the new manifest is written. A push that is cut in between goes on from what lies
+beside.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from runbook_lib.artifacts import StoredFile
-from runbook_lib.errors import RepositoryError
-from runbook_lib.files import content_digest, list_files
-from runbook_lib.repository.objects import MANIFEST, Objects
-from runbook_lib.repository.s3 import (
-    Location,
-    S3Access,
-    explained,
-    open_client,
-    parse_uri,
-    triton_uri,
-)
+from runbook_lib.errors import NotStoredError, RepositoryError
+from runbook_lib.files import content_digest
+from runbook_lib.repository.manifest import LOCK, MANIFEST, Manifest, find_manifest, put_manifest
+from runbook_lib.repository.s3 import S3Access
+from runbook_lib.repository.store_lock import held
+from runbook_lib.repository.store_retry import in_parallel, retried
+from runbook_lib.repository.store_send import Progress, Told, send_all
+from runbook_lib.repository.store_tree import Tree, read_tree
+from runbook_lib.repository.stores import Entry, Store, open_store
 
-__all__ = [
-    "MANIFEST",
-    "Problem",
-    "Pushed",
-    "S3Access",
-    "push",
-    "read_manifest",
-    "triton_uri",
-    "verify",
-]
+__all__ = ["Pushed", "push", "read_manifest", "stored_sha256"]
 
-Told = Callable[[float, str], None]
+# Below it, beside the place, each file of a content that shall replace another, by its digest.
+WAITING = "files/"
 
 
 @dataclass(frozen=True)
@@ -64,27 +60,11 @@ class Pushed:
         return f"{self.files} files ({size}) sent to {self.uri}{more} ({self.digest[:19]})."
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One way in which a store's content is not the folder's."""
-
-    kind: Literal["missing", "changed", "added", "unfinished"]
-    path: str
-    detail: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """The problem as plain data."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.path}{f' ({self.detail})' if self.detail else ''}"
-
-
 def push(
     folder: Path,
     uri: str,
     *,
-    credentials: S3Access,
+    credentials: S3Access | None = None,
     replace: bool = False,
     create_bucket: bool = False,
     on_progress: Told | None = None,
@@ -93,171 +73,196 @@ def push(
 
     Args:
         folder: the repository.
-        uri: `s3://bucket/prefix/`.
-        credentials: the store and its keys.
+        uri: see `open_store`.
+        credentials: for `s3://`.
         replace: allow another content there to be replaced; its other objects are removed.
-        create_bucket: create the bucket when it is missing.
-        on_progress: told the share done, 0 to 1, and what is being sent.
+        create_bucket: create the bucket, container or folder when it is missing.
+        on_progress: told the share done, 0 to 1, and what is being sent, at which rate.
 
     Raises:
-        RepositoryError: another content lies there, or the store refused.
+        RepositoryError: another content lies there, another push is under way, or the store
+            refused.
         ServiceError: the store does not answer, or no longer; pushing again goes on from there.
     """
-    location, files = parse_uri(uri), _local_files(folder)
-    with explained("Pushing to", location, credentials):
-        store = Objects(open_client(credentials), location)
+    store, tree = open_store(uri, credentials), read_tree(folder)
+    with store.explained("Pushing to"):
         if create_bucket:
-            store.ensure_bucket()
-        there = store.listing()
-        manifest = store.manifest() if MANIFEST in there else None
-        missing, stale = _compare(store, files, there, manifest)
+            store.make_root()
+        work = _Push(store, tree, on_progress)
+        work.look(replace=replace)
+        if work.is_done:
+            return work.result()
+        with held(store, lambda line: work.progress.told(0.0, line)) as check:
+            work.look(replace=replace)
+            work.do(check)
+    return work.result()
+
+
+class _Push:
+    """One push: what is there, what must be sent, and what was done."""
+
+    def __init__(self, store: Store, tree: Tree, told: Told | None) -> None:
+        self.store, self.tree, self.told = store, tree, told
+        self.beside = store.beside()
+        self.there: dict[str, Entry] | None = None
+        self.manifest: Manifest | None = None
+        self.missing: list[StoredFile] = []
+        self.stale: list[str] = []
+        self.progress = Progress(0, told)
+        self.digest = content_digest(tree.files)
+
+    def look(self, *, replace: bool) -> None:
+        """Find what is there.
+
+        Raises:
+            RepositoryError: another content, which may not be replaced.
+        """
+        there = self.store.list()
+        there.pop(LOCK, None)
+        if there == self.there:
+            return
+        self.there = there
+        self.manifest = find_manifest(self.store) if MANIFEST in there else None
+        self.stale = sorted(set(there) - {file.path for file in self.tree.files} - {MANIFEST})
         if not replace:
-            _refuse_other_content(location, files, manifest, stale)
-        if manifest is not None and not missing and not stale and _holds(manifest, files):
-            return Pushed(location.uri, content_digest(files), 0, 0, len(files), 0)
-        store.delete(MANIFEST)
-        for path in stale:
-            store.delete(path)
-        _send_all(store, folder, missing, on_progress or (lambda _share, _text: None))
-        store.put_manifest(files)
-    return Pushed(
-        uri=location.uri,
-        digest=content_digest(files),
-        files=len(missing),
-        bytes=sum(file.size for file in missing),
-        skipped=len(files) - len(missing),
-        removed=len(stale),
-    )
+            self._refuse_other_content()
+        calls = (partial(self._lacks, file) for file in self.tree.files)
+        self.missing = [file for file, lacks in in_parallel(calls) if lacks]
+
+    def _lacks(self, file: StoredFile) -> tuple[StoredFile, bool]:
+        """Whether a file must be sent; asked of the object itself only where no manifest tells."""
+        entry = (self.there or {}).get(file.path)
+        if entry is None:
+            return file, True
+        known = self.manifest.sha256_in(file.path, entry) if self.manifest else ""
+        if not known and entry.size == file.size:
+            known = self.store.claimed_sha256(file.path)
+        return file, known != file.sha256
+
+    def _refuse_other_content(self) -> None:
+        if self.manifest is not None and self.manifest.digest != self.digest:
+            theirs = self.manifest.digest
+        elif self.stale:
+            theirs = f"unknown: {len(self.stale)} other objects, such as {self.stale[0]}"
+        else:
+            return
+        raise RepositoryError(
+            f"{self.store.uri} holds another content.",
+            why=f"There: {theirs}. Here: {self.digest}.",
+            fix="Push to another prefix, or replace what lies there: --replace",
+        )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the store holds exactly this."""
+        holds = self.manifest is not None and self.manifest.digest == self.digest
+        return holds and not self.missing and not self.stale
+
+    def do(self, check: Callable[[], None]) -> None:
+        """Send, and write the manifest last; `check` raises when another push took over."""
+        waiting = {f"{WAITING}{file.sha256}": file for file in self.missing}
+        if not self._replaces:
+            # What a push that was cut has sent already; the rest goes straight to its place.
+            known = self.beside.list() if self.missing else {}
+            waiting = {name: file for name, file in waiting.items() if name in known}
+        straight = {
+            file.path: file for file in self.missing if f"{WAITING}{file.sha256}" not in waiting
+        }
+        self._send_aside(waiting)
+        check()
+        self._put_in_place(waiting, straight)
+        check()
+        put_manifest(self.store, self.tree.files)
+        self.store.forget()
+
+    @property
+    def _replaces(self) -> bool:
+        return self.manifest is not None and self.manifest.digest != self.digest
+
+    def _send_aside(self, waiting: dict[str, StoredFile]) -> None:
+        """Bring files beside the place and read them back: until then the old content is whole.
+
+        Raises:
+            RepositoryError: one is not what was sent; the old content was left as it is.
+        """
+        known = self.beside.list() if waiting else {}
+        todo = {name: file for name, file in waiting.items() if name not in known}
+        self._send(self.beside, todo)
+        calls = (partial(_is_stored, self.beside, name, waiting[name]) for name in waiting)
+        wrong = [name for name, holds in in_parallel(calls) if not holds]
+        if wrong:
+            self.beside.delete(wrong)
+            raise RepositoryError(
+                f"{waiting[wrong[0]].path} came to {self.beside.uri} with other bytes than were "
+                "sent.",
+                why=f"{len(wrong)} files; {self.store.uri} was left as it is.",
+                fix="Push again; if it stays, look at the store's disk.",
+            )
+
+    def _put_in_place(
+        self, waiting: dict[str, StoredFile], straight: dict[str, StoredFile]
+    ) -> None:
+        if MANIFEST in (self.there or {}):
+            self.store.delete([MANIFEST])
+        self._send(self.store, straight)
+        names = [(f"{WAITING}{file.sha256}", file.path) for file in self.missing]
+        promoted = (
+            partial(self.store.promote, name, path) for name, path in names if name in waiting
+        )
+        for _ in in_parallel(promoted):
+            pass
+        if self.stale:
+            self.store.delete(self.stale)
+
+    def _send(self, store: Store, files: dict[str, StoredFile]) -> None:
+        if files:
+            self.progress = Progress(sum(file.size for file in files.values()), self.told)
+            for _ in send_all(store, self.tree, files, self.progress):
+                pass
+
+    def result(self) -> Pushed:
+        """What was done."""
+        return Pushed(
+            uri=self.store.uri,
+            digest=self.digest,
+            files=len(self.missing),
+            bytes=sum(file.size for file in self.missing),
+            skipped=len(self.tree.files) - len(self.missing),
+            removed=len(self.stale),
+        )
 
 
-def verify(folder: Path, uri: str, *, credentials: S3Access) -> list[Problem]:
-    """Read every object back and compare its SHA-256 with the folder's; empty when all agree.
+def stored_sha256(store: Store, path: str) -> str:
+    """The digest of an object's bytes as they come back."""
 
-    Raises:
-        RepositoryError: the store refused. ServiceError: it does not answer.
-    """
-    location, files = parse_uri(uri), _local_files(folder)
-    with explained("Reading", location, credentials):
-        store = Objects(open_client(credentials), location)
-        if not store.has_bucket():
-            return [Problem("missing", file.path, "no such bucket") for file in files]
-        there = store.listing()
-        manifest = store.manifest() if MANIFEST in there else None
-        problems = []
-        if there and manifest is None:
-            problems.append(Problem("unfinished", MANIFEST, "the push did not end"))
-        elif manifest is not None and not _holds(manifest, files):
-            problems.append(Problem("changed", MANIFEST, "it names another content"))
-        for file in files:
-            if file.path not in there:
-                problems.append(Problem("missing", file.path))
-            elif (found := store.sha256(file.path)) != file.sha256:
-                detail = f"stored {found[:12]}, here {file.sha256[:12]}"
-                problems.append(Problem("changed", file.path, detail))
-    added = set(there) - {file.path for file in files} - {MANIFEST}
-    return problems + [Problem("added", path) for path in sorted(added)]
+    def read() -> str:
+        digest = hashlib.sha256()
+        for chunk in store.read(path):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    return retried(read, store.patience)
 
 
-def read_manifest(uri: str, *, credentials: S3Access) -> tuple[StoredFile, ...]:
+def _is_stored(store: Store, name: str, file: StoredFile) -> tuple[str, bool]:
+    return name, stored_sha256(store, name) == file.sha256
+
+
+def read_manifest(uri: str, *, credentials: S3Access | None = None) -> tuple[StoredFile, ...]:
     """Every file of a stored repository, as the push that stored it wrote down.
 
     Raises:
-        RepositoryError: nothing whole lies there, or the store refused.
-        ServiceError: the store does not answer.
+        NotStoredError: nothing whole lies there.
+        RepositoryError: the store refused. ServiceError: it does not answer.
     """
-    location = parse_uri(uri)
-    with explained("Reading", location, credentials):
-        store = Objects(open_client(credentials), location)
-        there = store.has_bucket() and MANIFEST in store.listing()
-        manifest = store.manifest() if there else None
+    store = open_store(uri, credentials)
+    with store.explained("Reading"):
+        manifest = find_manifest(store) if store.has_root() else None
     if manifest is None:
-        raise RepositoryError(
-            f"{location.uri} holds no whole repository.",
+        raise NotStoredError(
+            f"{store.uri} holds no whole repository.",
             why=f"Its {MANIFEST} is missing: nothing was pushed there, or a push was cut.",
             fix="Push it: page 02, or `runbook repo push DIR URI`.",
             page="02_model_repository",
         )
-    fields = StoredFile.model_fields
-    return tuple(StoredFile(**{name: one[name] for name in fields}) for one in manifest["files"])
-
-
-def _local_files(folder: Path) -> tuple[StoredFile, ...]:
-    if not folder.is_dir():
-        raise RepositoryError(
-            f"{folder} is not a folder.", fix="Give the folder of a model repository."
-        )
-    links = [path for path in folder.rglob("*") if path.is_symlink()]
-    if links:
-        raise RepositoryError(
-            f"{links[0]} is a symbolic link.",
-            why="An object store has none, and what it points to may change.",
-            fix=f"Copy the files themselves: cp -rL {folder} COPY",
-        )
-    files = list_files(folder)
-    if not files:
-        raise RepositoryError(f"{folder} holds no files.", fix="Lay out the repository first.")
-    if any(file.path == MANIFEST for file in files):
-        raise RepositoryError(
-            f"{folder / MANIFEST} stands in the way of the manifest that a push writes.",
-            fix=f"rm {folder / MANIFEST}",
-        )
-    return files
-
-
-def _holds(manifest: dict[str, Any], files: tuple[StoredFile, ...]) -> bool:
-    return bool(manifest.get("digest") == content_digest(files))
-
-
-def _compare(
-    store: Objects,
-    files: tuple[StoredFile, ...],
-    there: dict[str, tuple[int, str]],
-    manifest: dict[str, Any] | None,
-) -> tuple[list[StoredFile], list[str]]:
-    """Files that must be sent, and objects that belong to another content."""
-    known = {one["path"]: one for one in (manifest or {}).get("files", [])}
-    missing, stale = [], []
-    for file in files:
-        if file.path not in there:
-            missing.append(file)
-            continue
-        size, tag = there[file.path]
-        entry = known.get(file.path)
-        # An object overwritten by hand has another tag than the manifest wrote down.
-        if entry and (entry["size"], entry["etag"]) == (size, tag):
-            stored = str(entry["sha256"])
-        else:
-            stored = store.claimed_sha256(file.path) if size == file.size else ""
-        if stored != file.sha256:
-            missing.append(file)
-    mine = {file.path for file in files} | {MANIFEST}
-    stale = sorted(set(there) - mine)
-    return missing, stale
-
-
-def _refuse_other_content(
-    location: Location,
-    files: tuple[StoredFile, ...],
-    manifest: dict[str, Any] | None,
-    stale: list[str],
-) -> None:
-    if manifest is not None and not _holds(manifest, files):
-        theirs = str(manifest.get("digest", "unknown"))
-    elif stale:
-        theirs = f"unknown: {len(stale)} other objects, such as {stale[0]}"
-    else:
-        return
-    raise RepositoryError(
-        f"{location.uri} holds another content.",
-        why=f"There: {theirs}. Here: {content_digest(files)}.",
-        fix="Push to another prefix, or replace what lies there: --replace",
-    )
-
-
-def _send_all(store: Objects, folder: Path, files: list[StoredFile], told: Told) -> None:
-    total, done = sum(file.size for file in files) or 1, 0
-    for file in files:
-        told(done / total, file.path)
-        for sent in store.send(folder / file.path, file):
-            done += sent
-            told(done / total, file.path)
+    return manifest.files

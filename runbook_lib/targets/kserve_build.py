@@ -20,7 +20,7 @@ from runbook_lib.engine.job import (
     build_job,
 )
 from runbook_lib.engine.job_run import run_build_job
-from runbook_lib.errors import PlanError, ProfileError, RepositoryError
+from runbook_lib.errors import NotStoredError, PlanError, ProfileError
 from runbook_lib.files import content_digest, list_files
 from runbook_lib.kube.client import Kube
 from runbook_lib.lab.builder_commands import build_inputs, commands_in, weights_folder
@@ -29,7 +29,8 @@ from runbook_lib.lab.repositories import access_at_hand
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.repository.fetch import fetch
-from runbook_lib.repository.store import push, read_manifest, verify
+from runbook_lib.repository.store import push, read_manifest
+from runbook_lib.repository.store_verify import verify
 from runbook_lib.values import Limits
 
 __all__ = ["Workshop"]
@@ -123,7 +124,7 @@ class Workshop:
         result = f"{_bucket(profile)}/engines/{self.key(profile)[7:23]}/"
         try:
             return bool(read_manifest(result, credentials=access_at_hand()))
-        except RepositoryError:
+        except NotStoredError:
             return False
 
     def _weights(self, profile: DeploymentProfile) -> str:

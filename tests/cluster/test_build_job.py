@@ -27,7 +27,8 @@ from runbook_lib.lab.cpu import isa_level
 from runbook_lib.lab.engines import problems_of, read_identity
 from runbook_lib.profile import load_profile
 from runbook_lib.repository.fetch import fetch
-from runbook_lib.repository.store import S3Access, push, read_manifest
+from runbook_lib.repository.s3 import S3Access
+from runbook_lib.repository.store import push, read_manifest
 from runbook_lib.values import digest_of
 
 PROGRAM = ("python3", "/opt/lab/builder")

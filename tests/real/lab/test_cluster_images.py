@@ -23,7 +23,8 @@ from runbook_lib.lab.s3 import start_s3
 from runbook_lib.places import cache_dir
 from runbook_lib.profile import load_profile
 from runbook_lib.repository.layout import LayoutSettings, write_repository
-from runbook_lib.repository.store import S3Access, push
+from runbook_lib.repository.s3 import S3Access
+from runbook_lib.repository.store import push
 from runbook_lib.serving.supervise import Owner, free_ports, stop
 from runbook_lib.serving.triton import generate, is_ready
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.lab.s3 import ObjectStore, start_s3
+from runbook_lib.repository.s3 import S3Access
 from runbook_lib.repository.skeleton import skeleton
-from runbook_lib.repository.store import S3Access
 from runbook_lib.serving.supervise import Owner, stop
 
 

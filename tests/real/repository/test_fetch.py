@@ -17,9 +17,11 @@ from runbook_lib.errors import RepositoryError, RunbookError
 from runbook_lib.files import list_files
 from runbook_lib.lab.s3 import ObjectStore
 from runbook_lib.repository.fetch import fetch
-from runbook_lib.repository.objects import Objects
-from runbook_lib.repository.s3 import open_client, parse_uri
-from runbook_lib.repository.store import MANIFEST, S3Access, push, read_manifest, verify
+from runbook_lib.repository.manifest import MANIFEST
+from runbook_lib.repository.s3 import S3Access, open_client, parse_uri
+from runbook_lib.repository.store import push, read_manifest
+from runbook_lib.repository.store_verify import verify
+from runbook_lib.repository.stores import open_store
 
 INPUTS = "sha256:" + "ab" * 32
 
@@ -185,7 +187,7 @@ def work(tmp_path: Path, access: S3Access) -> Path:
     engine.mkdir(parents=True)
     (engine / "config.json").write_text("{}")
     (engine / "rank0.engine").write_bytes(os.urandom(100_000))
-    Objects(open_client(access), parse_uri("s3://engines/x/")).ensure_bucket()
+    open_store("s3://engines/x/", access).make_root()
     return tmp_path / "work"
 
 

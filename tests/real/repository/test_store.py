@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,9 +18,11 @@ from runbook_lib.errors import RepositoryError, ServiceError
 from runbook_lib.files import list_files, sha256_of
 from runbook_lib.lab import environment
 from runbook_lib.lab.s3 import ObjectStore, start_s3
-from runbook_lib.repository import objects
-from runbook_lib.repository.s3 import open_client
-from runbook_lib.repository.store import S3Access, push, read_manifest, triton_uri, verify
+from runbook_lib.repository import store_send
+from runbook_lib.repository.manifest import MANIFEST
+from runbook_lib.repository.s3 import S3Access, open_client, triton_uri
+from runbook_lib.repository.store import push, read_manifest
+from runbook_lib.repository.store_verify import verify
 from runbook_lib.serving.supervise import Owner, stop
 from runbook_lib.serving.triton import generate, start_triton
 
@@ -88,8 +91,8 @@ def test_the_manifest_names_every_file_with_its_digest(
 def test_a_file_of_many_parts_comes_back_whole(
     folder: Path, uri: str, access: S3Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "PART_BYTES", 5 * 1024 * 1024)
-    (folder / "tokenizer" / "1" / "rank0.engine").write_bytes(os.urandom(17_000_000))
+    monkeypatch.setattr(store_send, "PART_BYTES", 5 * 1024 * 1024)
+    (folder / "tokenizer" / "1" / "rank0.engine").write_bytes(os.urandom(26_000_000))
     seen: list[float] = []
     result = push(
         folder,
@@ -101,7 +104,7 @@ def test_a_file_of_many_parts_comes_back_whole(
     assert verify(folder, uri, credentials=access) == []
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
-    assert len([share for share in seen if 0.1 < share < 1]) > 3, "a large file shows its progress"
+    assert len([share for share in seen if 0.1 < share < 1]) > 1, "a large file shows its progress"
     assert result.bytes == sum(file.size for file in list_files(folder))
 
 
@@ -165,7 +168,7 @@ def test_an_object_that_nobody_pushed_is_found_and_removed_only_when_asked(
     folder: Path, pushed: str, access: S3Access
 ) -> None:
     put(access, pushed, "stray/config.pbtxt", b"x")
-    assert problems(folder, pushed, access) == [("added", "stray/config.pbtxt")]
+    assert problems(folder, pushed, access) == [("extra", "stray/config.pbtxt")]
     with pytest.raises(RepositoryError, match="another content") as refused:
         push(folder, pushed, credentials=access)
     assert "stray/config.pbtxt" in refused.value.why
@@ -189,7 +192,7 @@ def test_a_file_that_changes_while_it_is_pushed_is_refused(
 
     with pytest.raises(RepositoryError, match="changed while it was being pushed"):
         push(folder, uri, credentials=access, create_bucket=True, on_progress=meddle)
-    assert ("unfinished", objects.MANIFEST) in problems(folder, uri, access)
+    assert ("unfinished", MANIFEST) in problems(folder, uri, access)
 
 
 # -- a store that fails ----------------------------------------------------------------------------
@@ -225,17 +228,19 @@ def test_a_push_cut_by_a_killed_server_is_unfinished_and_goes_on_where_it_was(
         stop(store.running)
 
 
-def test_a_replacing_push_that_is_cut_leaves_no_manifest_of_either_content(
-    folder: Path, pushed: str, access: S3Access
+def test_a_replacing_push_that_is_cut_leaves_the_content_before_as_it_was(
+    folder: Path, pushed: str, access: S3Access, tmp_path: Path
 ) -> None:
+    shutil.copytree(folder, tmp_path / "before")
     (folder / CODE).write_text("changed\n")
 
-    def cut(_share: float, _path: str) -> None:
-        raise KeyboardInterrupt
+    def cut(share: float, _path: str) -> None:
+        if share > 0:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         push(folder, pushed, credentials=access, replace=True, on_progress=cut)
-    assert ("unfinished", objects.MANIFEST) in problems(folder, pushed, access)
+    assert verify(tmp_path / "before", pushed, credentials=access) == []
     push(folder, pushed, credentials=access, replace=True)
     assert verify(folder, pushed, credentials=access) == []
 

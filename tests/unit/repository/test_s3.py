@@ -8,7 +8,8 @@ import pytest
 
 from runbook_lib.errors import PreflightError, RepositoryError
 from runbook_lib.repository.s3 import S3Access, open_client, parse_uri, triton_uri
-from runbook_lib.repository.store import Problem, Pushed
+from runbook_lib.repository.store import Pushed
+from runbook_lib.repository.store_verify import Problem
 
 LOCAL = S3Access("http://127.0.0.1:9000", "AKIAEXAMPLE", "s3cr3t")
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3t"}
@@ -32,7 +33,7 @@ def test_a_uri_is_the_same_with_or_without_its_last_slash(uri: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("gs://models/x/", "only s3:// is wired now"),
+        ("gs://models/x/", "The scheme is gs"),
         ("https://host/models/x", "The scheme is https"),
         ("models/x", "The scheme is missing"),
         ("s3://models", "names a whole bucket"),
