@@ -20,7 +20,7 @@ check: setup     ## lint, types, import rules, notebook hygiene, lock freshness
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
-	@for folder in $(sort $(dir $(wildcard $(addprefix runbook_lib/,lab/builder/*.py lab/training/*.py lab/triton_models/*/*.py repository/skeleton_models/*/*.py)))); do \
+	@for folder in $(sort $(dir $(wildcard $(addprefix runbook_lib/,lab/builder/*.py lab/training/*.py lab/triton_models/*/*.py repository/skeleton_models/*/*.py repository/triton_models/*/*.py)))); do \
 	    MYPYPATH=$$folder:runbook_lib/lab/builder $(RUN)/mypy --no-error-summary --explicit-package-bases $$folder*.py || exit 1; done
 	@$(UV) lock --check --quiet
 	@$(RUN)/python -m pytest -q tests/unit/test_house.py tests/unit/test_notebooks.py

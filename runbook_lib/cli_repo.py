@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runbook_lib.cli_parts import AS_JSON, bar, say
+from runbook_lib.cli_parts import AS_JSON, bar, completing, in_force, profile_completions, say
 
 __all__ = ["repo"]
 
@@ -14,6 +14,33 @@ __all__ = ["repo"]
 @click.group()
 def repo() -> None:
     """Lay out, check and store model repositories."""
+
+
+@repo.command("init")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--profile", required=True, shell_complete=completing(profile_completions), help="Which model."
+)
+@click.option("--trtllm", default="", metavar="VERSION", help="TensorRT-LLM, if not the profile's.")
+@click.option("--engine", type=click.Path(path_type=Path), help="Folder of the built engine.")
+@click.option(
+    "--mount", default="/mnt/models", show_default=True, help="Where the server sees FOLDER."
+)
+@AS_JSON
+def repo_init(
+    folder: Path, profile: str, *, trtllm: str, engine: Path | None, mount: str, as_json: bool
+) -> None:
+    """Write the whole repository of a profile: every model, tokenizer, engine; nothing left to fill.
+
+    What is not at hand is told, with the place where it goes.
+    """
+    from runbook_lib.lab.repositories import begin_repository
+
+    with bar("Laying out") as told:
+        begun = begin_repository(
+            folder, in_force(profile), engine, version=trtllm, mount=mount, on_line=told
+        )
+    say(begun.to_dict(), str(begun), as_json)
 
 
 @repo.command("lint")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook_lib.artifacts import Engine, ModelRepository
+from runbook_lib.artifacts import Engine, Limits, ModelRepository
 from runbook_lib.changes import Change
-from runbook_lib.errors import RepositoryError
+from runbook_lib.errors import EngineMismatchError, RepositoryError
 from runbook_lib.files import content_digest, list_files
+from runbook_lib.lab import engines
 from runbook_lib.lab.builder_commands import BUILDER, weights_folder
 from runbook_lib.lab.lab import current
 from runbook_lib.profile import DeploymentProfile
+from runbook_lib.repository.init import MOUNT, Begun, Sources, begin
 from runbook_lib.repository.layout import LayoutSettings, write_repository
+from runbook_lib.repository.layout_tree import TOKENIZER_FILES, refuse_full
 from runbook_lib.repository.lint import lint
 from runbook_lib.repository.s3 import S3Access
 from runbook_lib.repository.store import Pushed, push, read_manifest
@@ -24,6 +28,8 @@ __all__ = [
     "access",
     "access_at_hand",
     "access_for",
+    "backends_of",
+    "begin_repository",
     "lay_out",
     "named",
     "publish",
@@ -129,25 +135,20 @@ def repository_folder(profile: DeploymentProfile) -> Path:
 
 
 def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRepository:
-    """Write the model repository of an engine and judge it as Triton would.
+    """Write the model repository of an engine and judge it as its own server would.
 
     Raises:
-        RepositoryError: the result would not load; every finding is told.
+        EngineMismatchError: the engine is of another TensorRT-LLM than the profile's.
+        RepositoryError: an input is missing, or the result would not load; every finding is told.
     """
+    _refuse_another_release(profile, engine)
     shutil.rmtree(folder, ignore_errors=True)
-    settings = LayoutSettings(
-        models_dir=TEMPLATES,
-        max_batch_size=engine.identity.limits.max_batch_size,
-        decoupled=profile.streaming,
-        runtime_files=(BUILDER / "engine_runtime.py",),
-    )
-    write_repository(
-        folder,
-        engine_dir=Path(engine.path),
-        tokenizer_dir=weights_folder(profile),
-        settings=settings,
-    )
-    judged = lint(folder)
+    missing: tuple[str, ...] = ()
+    if profile.track == "lab":
+        _write_lab(profile, Path(engine.path), engine.identity.limits, folder)
+    else:
+        missing = begin(folder, profile, _sources(profile, engine)).missing
+    judged = lint(folder, backends=backends_of(profile))
     if not judged.ok:
         raise RepositoryError(
             "The repository just written would not load.",
@@ -155,6 +156,8 @@ def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRe
             page="02_model_repository",
         )
     files = list_files(folder)
+    # The environments of the lab and of NVIDIA's image bring what our own models import.
+    words = [str(one) for one in judged.findings if one.rule != "packages"]
     return ModelRepository(
         path=str(folder),
         uri=profile.model_repository,
@@ -164,9 +167,81 @@ def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRe
         size_bytes=sum(file.size for file in files),
         content_digest=content_digest(files),
         engine_digest=engine.engine_digest,
-        # The lab's environment brings every package that its own models import.
-        warnings=tuple(str(one) for one in judged.findings if one.rule != "packages"),
+        warnings=(*(f"still missing: {one}" for one in missing), *words),
     )
+
+
+def backends_of(profile: DeploymentProfile) -> str:
+    """The server that a profile's repository is judged for."""
+    return "cpu" if profile.track == "lab" else "trtllm"
+
+
+def begin_repository(
+    folder: Path,
+    profile: DeploymentProfile,
+    engine: Path | None,
+    *,
+    version: str = "",
+    mount: str = MOUNT,
+    on_line: Callable[[str], None] = lambda _: None,
+) -> Begun:
+    """Write a profile's repository with what is at hand; in the lab the engine is built if need be.
+
+    Raises:
+        BuildError, RepositoryError: the engine can't be read, or the repository not be written.
+    """
+    if profile.track != "lab":
+        sources = Sources(engine, _tokenizer(profile), _checkpoint(profile, engine))
+        return begin(folder, profile, sources, version=version, mount=mount)
+    refuse_full(folder)
+    if engine is None:
+        on_line("The engine of the profile")
+        with tempfile.TemporaryDirectory(prefix="repository-") as work:
+            built = engines.build(profile, Path(work) / "build.log", on_line)
+        engine = Path(built.path)
+    files = _write_lab(profile, engine, engines.read_identity(engine).limits, folder)
+    return Begun(str(folder), tuple(str(path) for path in files), ())
+
+
+def _write_lab(
+    profile: DeploymentProfile, engine: Path, limits: Limits, folder: Path
+) -> list[Path]:
+    settings = LayoutSettings(
+        models_dir=TEMPLATES,
+        max_batch_size=limits.max_batch_size,
+        decoupled=profile.streaming,
+        runtime_files=(BUILDER / "engine_runtime.py",),
+    )
+    tokenizer = weights_folder(profile)
+    return write_repository(folder, engine_dir=engine, tokenizer_dir=tokenizer, settings=settings)
+
+
+def _sources(profile: DeploymentProfile, engine: Engine) -> Sources:
+    path, limits = Path(engine.path), engine.identity.limits
+    return Sources(path, _tokenizer(profile), _checkpoint(profile, path), limits)
+
+
+def _tokenizer(profile: DeploymentProfile) -> Path | None:
+    """The checkpoint's folder where it is at hand with a tokenizer that the models here can read."""
+    folder = weights_folder(profile)
+    return folder if all((folder / name).is_file() for name in TOKENIZER_FILES[:2]) else None
+
+
+def _checkpoint(profile: DeploymentProfile, given: Path | None) -> Path | None:
+    folders = [given, weights_folder(profile)]
+    there = [one for one in folders if one is not None and (one / "config.json").is_file()]
+    return there[0] if there and profile.track == "llmapi" else None
+
+
+def _refuse_another_release(profile: DeploymentProfile, engine: Engine) -> None:
+    built = engine.identity.compiler.removeprefix("TensorRT-LLM ")
+    if profile.track == "engine" and built != profile.trtllm_version:
+        raise EngineMismatchError(
+            f"The engine {engine.path} is of {engine.identity.compiler}.",
+            why=f"The profile serves with {profile.trtllm_version}, which refuses it.",
+            fix=f"Set trtllm_version: {built}, or build it again: page 01.",
+            page="01_build_engine",
+        )
 
 
 def publish_changes(repository: ModelRepository, credentials: S3Access) -> list[Change]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from runbook_lib.errors import RepositoryError
 
-__all__ = ["fill_template", "format_config", "parse_config"]
+__all__ = ["fill_template", "format_config", "parse_config", "quoted"]
 
 
 def fill_template(text: str, values: Mapping[str, str], *, where: str) -> str:
@@ -65,3 +65,9 @@ def format_config(config: Any) -> str:
     from google.protobuf import text_format
 
     return str(text_format.MessageToString(config))
+
+
+def quoted(value: str) -> str:
+    """A string as a `config.pbtxt` writes it."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return f'"{"".join(escapes.get(sign, sign) for sign in value)}"'

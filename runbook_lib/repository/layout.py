@@ -14,27 +14,23 @@ reads, and its paths are relative to its version folder.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runbook_lib.errors import RepositoryError
 from runbook_lib.repository.config import fill_template, parse_config
+from runbook_lib.repository.layout_tree import (
+    CODE,
+    CONFIG,
+    TOKENIZER_FILES,
+    ModelPart,
+    files_of,
+    refuse_full,
+    write_tree,
+)
 
 __all__ = ["LayoutSettings", "write_repository"]
-
-CONFIG = "config.pbtxt"
-PLACEHOLDER = "placeholder.txt"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
 
 
 @dataclass(frozen=True)
@@ -111,37 +107,17 @@ def write_repository(
             or the disk does not take it.
     """
     _check_inputs(dest, engine_dir, tokenizer_dir, settings)
-    texts = dict(_configs(settings))
-    try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{dest.name}-", dir=dest.parent) as folder:
-            partial = Path(folder) / dest.name
-            for model, text in texts.items():
-                _write_model(partial / model.name, model, text, settings.runtime_files)
-                if "${engine_dir}" in _template(model):
-                    _bring(sorted(engine_dir.iterdir()), partial / model.name / "1")
-                if "${tokenizer_dir}" in _template(model):
-                    files = [tokenizer_dir / name for name in TOKENIZER_FILES]
-                    _bring(files, partial / model.name / "1" / "tokenizer")
-            partial.replace(dest)
-    except OSError as error:
-        raise RepositoryError(
-            f"The model repository could not be written to {dest}.",
-            why=str(error),
-            fix="Make room or choose another folder; nothing was left behind.",
-        ) from error
-    return sorted(path for path in dest.rglob("*") if path.is_file())
+    parts = [
+        ModelPart(model.name, text, _files(model, engine_dir, tokenizer_dir, settings))
+        for model, text in _configs(settings)
+    ]
+    return write_tree(dest, parts)
 
 
 def _check_inputs(
     dest: Path, engine_dir: Path, tokenizer_dir: Path, settings: LayoutSettings
 ) -> None:
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise RepositoryError(
-            f"{dest} exists and is not an empty folder.",
-            why="A repository is written whole and never over another one.",
-            fix=f"Remove it first, or choose another folder: rm -r {dest}",
-        )
+    refuse_full(dest)
     if not any(engine_dir.glob("rank*.engine")):
         raise _missing(engine_dir / "rank0.engine", "Build the engine first.")
     needed = [engine_dir / "config.json"]
@@ -171,29 +147,16 @@ def _template(model: Path) -> str:
     return (model / CONFIG).read_text("utf-8")
 
 
-def _write_model(target: Path, model: Path, config: str, runtime_files: tuple[Path, ...]) -> None:
-    version = target / "1"
-    version.mkdir(parents=True)
-    (target / CONFIG).write_text(config, "utf-8")
-    sources = [path for path in model.iterdir() if path.is_file() and path.name != CONFIG]
+def _files(
+    model: Path, engine_dir: Path, tokenizer_dir: Path, settings: LayoutSettings
+) -> dict[str, Path]:
+    """What a model's version folder holds: its own files, else the common code; engine, tokenizer."""
+    found = {name: path for name, path in files_of(model).items() if name != CONFIG}
+    if not found and (CODE / model.name).is_dir():
+        found = files_of(CODE / model.name)
     if "${engine_dir}" in _template(model):
-        sources += runtime_files
-    for source in sources:
-        shutil.copyfile(source, version / source.name)
-    if not sources:
-        text = "An object store would drop this folder if it were empty.\n"
-        (version / PLACEHOLDER).write_text(text, "utf-8")
-
-
-def _bring(files: list[Path], folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for source in files:
-        if source.is_file():
-            _link_or_copy(source, folder / source.name)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+        found |= {path.name: path for path in settings.runtime_files} | files_of(engine_dir)
+    if "${tokenizer_dir}" in _template(model):
+        names = [name for name in TOKENIZER_FILES if (tokenizer_dir / name).is_file()]
+        found |= {f"tokenizer/{name}": tokenizer_dir / name for name in names}
+    return found

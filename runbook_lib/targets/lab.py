@@ -52,8 +52,13 @@ class LabTarget:
     def lay_out(
         self, profile: DeploymentProfile, engine: Engine, folder: Path | None = None
     ) -> ModelRepository:
-        """Raises EngineMismatchError, RepositoryError."""
-        engines.check_engine(engine)
+        """Of any track: what needs a GPU is laid out here, and served elsewhere.
+
+        Raises:
+            EngineMismatchError: it can't run where its track runs. RepositoryError: as written.
+        """
+        if profile.track == "lab":
+            engines.check_engine(engine)
         return repositories.lay_out(
             profile, engine, folder or repositories.repository_folder(profile)
         )

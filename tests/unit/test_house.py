@@ -16,7 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "runbook_lib"
 
 # Run by other interpreters, their neighbours imported by bare name; no part of the package.
-SCRIPTS = ("lab/builder/", "lab/training/", "lab/triton_models/", "repository/skeleton_models/")
+SCRIPTS = (
+    "lab/builder/",
+    "lab/training/",
+    "lab/triton_models/",
+    "repository/skeleton_models/",
+    "repository/triton_models/",
+)
 
 STAGES = ("plan", "engine", "repository", "serving", "bench", "diagnose")
 # From the bottom; a module may import its own row and those before it, but no stage another.

@@ -148,7 +148,9 @@ def test_what_was_damaged_in_an_ensemble_is_put_right(
     assert put_right(models, good)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     chosen=st.sets(st.tuples(st.sampled_from(NAMES), st.sampled_from(DAMAGES)), min_size=1),
     ensemble=st.sampled_from(OF_ENSEMBLES[:1] + OF_ENSEMBLES[2:]),
@@ -288,7 +290,7 @@ def test_only_a_step_that_names_no_version_gets_one(step: str, right: str) -> No
     assert repair_text(text % step, "m", "zero".__eq__)[0] == text % right
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.text(alphabet="{}[]<>:,#\"'\\$ \nab", max_size=40))
 def test_a_text_that_is_no_configuration_is_left_alone(text: str) -> None:
     assert repair_text(text, "m", never) == (text, [])

@@ -30,9 +30,11 @@ class TritonPythonModel:
         version = Path(args["model_repository"]) / args["model_version"]
         folder = version / parameters["tokenizer_dir"]["string_value"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        added = parameters.get("add_special_tokens", {}).get("string_value", "true")
+        self.adds_special_tokens = added.lower() in ("true", "1")
         names = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-        self.end_id = self._id_of(names["eos_token"])
-        self.pad_id = self._id_of(names.get("pad_token") or names["eos_token"])
+        self.end_id = self._id_of(names.get("eos_token"))
+        self.pad_id = self._id_of(names.get("pad_token") or names.get("eos_token"))
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[object]:
         """One response a request; a bad request gets an error, the others their answer."""
@@ -52,7 +54,8 @@ class TritonPythonModel:
 
     def _encode(self, request: pb_utils.InferenceRequest) -> dict[str, npt.NDArray[np.generic]]:
         texts = [_text(row[0]) for row in _tensor(request, "QUERY")]
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
+        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=self.adds_special_tokens)
+        rows = [encoding.ids for encoding in encodings]
         end_id = self._scalar(request, "END_ID", self.end_id, len(rows))
         pad_id = self._scalar(request, "PAD_ID", self.pad_id, len(rows))
         lengths = np.array([[len(row)] for row in rows], np.int32)
@@ -86,7 +89,9 @@ class TritonPythonModel:
             return np.full((rows, 1), default, np.int32)
         return np.asarray(given, np.int32)
 
-    def _id_of(self, token: str | dict[str, str]) -> int:
+    def _id_of(self, token: str | dict[str, str] | None) -> int:
+        if token is None:
+            return -1  # no token ends an answer: it goes on to its limit
         text = token if isinstance(token, str) else token["content"]
         found = self.tokenizer.token_to_id(text)
         if found is None:

@@ -1,7 +1,8 @@
 """Text in, text out in one model: NVIDIA's `tensorrt_llm_bls`, calling the other three.
 
 The calls are made from threads, since waiting for the engine's next response blocks; so one
-instance serves many requests at once. The tensors are those of the ensemble.
+instance serves many requests at once. The tensors are those of the ensemble. A streamed character
+whose tokens come in several responses is sent when it is whole.
 """
 
 from __future__ import annotations
@@ -33,13 +34,10 @@ TO_ENGINE = {
     "top_k": "runtime_top_k",
     "top_p": "runtime_top_p",
     "temperature": "temperature",
-    "seed": "seed",
-    "beam_width": "beam_width",
-    "return_log_probs": "return_log_probs",
-    "return_num_input_tokens": "return_num_input_tokens",
-    "return_num_output_tokens": "return_num_output_tokens",
+    "length_penalty": "len_penalty",
     "stream": "streaming",
 }
+"""Inputs of the engine that are called otherwise here; the rest has one name."""
 PREPROCESSED = {
     "INPUT_ID": "input_ids",
     "REQUEST_INPUT_LEN": "input_lengths",
@@ -49,14 +47,11 @@ PREPROCESSED = {
     "OUT_END_ID": "end_id",
     "OUT_PAD_ID": "pad_id",
 }
-GENERATED = {
-    "sequence_length": "output_lengths",
-    "cum_log_probs": "cum_log_probs",
-    "output_log_probs": "output_log_probs",
-    "batch_index": "batch_index",
-    "num_input_tokens": "num_input_tokens",
-    "num_output_tokens": "num_output_tokens",
-}
+LENGTHS = {"output_lengths": "sequence_length"}
+UNFINISHED = "\ufffd"
+"""What the bytes of a half character are decoded to."""
+LONGEST_CHARACTER = 8
+"""Tokens that are waited for; more than the four bytes of any character."""
 TO_POSTPROCESSING = {"output_ids": "TOKENS_BATCH", "sequence_length": "SEQUENCE_LENGTH"}
 
 CANCELLATION_CHECK_PERIOD = 0.1
@@ -67,10 +62,19 @@ class TritonPythonModel:
     """Runs preprocessing, the engine and postprocessing for each request."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read which model is the engine."""
+        """Read which model is the engine, and which of its tensors are asked for."""
         config = json.loads(args["model_config"])
         self.engine = config["parameters"]["tensorrt_llm_model_name"]["string_value"]
         self.decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
+        outputs = [tensor["name"] for tensor in config["output"]]
+        self.generated = {
+            LENGTHS.get(name, name): name for name in outputs if name != "text_output"
+        }
+        self.to_engine = {
+            tensor["name"]: TO_ENGINE.get(tensor["name"], tensor["name"])
+            for tensor in config["input"]
+            if tensor["name"] not in TO_PREPROCESSING
+        }
         self.pool = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="bls")
 
     def execute(self, requests: list[Any]) -> None:
@@ -100,14 +104,17 @@ class TritonPythonModel:
         encoded = _call(
             "preprocessing", _renamed(inputs, TO_PREPROCESSING), list(PREPROCESSED), parameters
         )
-        asked = [*_renamed(encoded, PREPROCESSED), *_renamed(inputs, TO_ENGINE)]
+        asked = [*_renamed(encoded, PREPROCESSED), *_renamed(inputs, self.to_engine)]
+        pending = _Pending()
         for generated in self._generate(asked, sender):
-            text = _call("postprocessing", _renamed(generated, TO_POSTPROCESSING), ["OUTPUT"])
-            named = _renamed(text, {"OUTPUT": "text_output"})
-            yield [*named, *_renamed(generated, GENERATED)]
+            text = pending.text(generated) if self.decoupled else _decode(generated)
+            yield [text, *_renamed(generated, self.generated)]
+        if pending.tokens is not None:  # the answer ended inside a character
+            lengths = pb_utils.Tensor("output_lengths", np.zeros((1, 1), np.int32))
+            yield [_text_output(pending.decoded()), lengths]
 
     def _generate(self, asked: list[Any], sender: Any) -> Iterator[dict[str, Any]]:
-        names = ["output_ids", *GENERATED]
+        names = ["output_ids", *self.generated]
         if not self.decoupled:
             yield _call(self.engine, asked, names)
             return
@@ -138,6 +145,45 @@ class TritonPythonModel:
         )
         for _ in request.exec(decoupled=True):
             pass
+
+
+class _Pending:
+    """Tokens of one answer whose text is not sent yet, because it may end inside a character."""
+
+    def __init__(self) -> None:
+        self.tokens: Any = None
+
+    def text(self, generated: dict[str, Any]) -> Any:
+        tokens = generated["output_ids"].as_numpy()
+        lengths = generated["sequence_length"].as_numpy()
+        if lengths.shape != (1, 1):  # several beams or texts: each stands by itself
+            return _decode(generated)
+        tokens = tokens[:, :, : lengths[0, 0]]
+        held = self.tokens
+        self.tokens = tokens if held is None else np.concatenate([held, tokens], axis=2)
+        decoded = self.decoded()
+        whole = not decoded[0, 0].decode("utf-8").endswith(UNFINISHED)
+        if whole or self.tokens.shape[2] > LONGEST_CHARACTER:
+            self.tokens = None
+            return _text_output(decoded)
+        return _text_output(np.array([[b""]], np.object_))
+
+    def decoded(self) -> Any:
+        lengths = np.array([[self.tokens.shape[2]]], np.int32)
+        tensors = [
+            pb_utils.Tensor("TOKENS_BATCH", self.tokens.astype(np.int32)),
+            pb_utils.Tensor("SEQUENCE_LENGTH", lengths),
+        ]
+        return _call("postprocessing", tensors, ["OUTPUT"])["OUTPUT"].as_numpy()
+
+
+def _decode(generated: dict[str, Any]) -> Any:
+    tensors = _renamed(generated, TO_POSTPROCESSING)
+    return _text_output(_call("postprocessing", tensors, ["OUTPUT"])["OUTPUT"].as_numpy())
+
+
+def _text_output(texts: Any) -> Any:
+    return pb_utils.Tensor("text_output", texts)
 
 
 def _call(
