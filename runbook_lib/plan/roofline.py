@@ -18,9 +18,9 @@ from runbook_lib.plan.roofline_check import check
 from runbook_lib.plan.roofline_interval import band, nearest, novelties, strangeness
 from runbook_lib.plan.roofline_machine import machine
 from runbook_lib.plan.roofline_memory import holds
-from runbook_lib.plan.roofline_points import alone, published, steady, together
-from runbook_lib.plan.roofline_time import Parts, calibration, factors, parts
-from runbook_lib.plan.roofline_work import Deployment, step_of
+from runbook_lib.plan.roofline_points import Point, alone, published, steady, together
+from runbook_lib.plan.roofline_time import Parts, calibration, ceiling, factors, parts
+from runbook_lib.plan.roofline_work import Deployment, Step, step_of
 
 __all__ = ["Estimate", "Span", "curve", "estimate"]
 
@@ -35,6 +35,14 @@ class Span:
     middle: float
     high: float
 
+    def times(self, factor: float) -> Span:
+        """All three, so many times."""
+        return Span(self.low * factor, self.middle * factor, self.high * factor)
+
+    def over(self, dividend: float) -> Span:
+        """The rate of a dividend, where this is its time."""
+        return Span(dividend / self.high, dividend / self.middle, dividend / self.low)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -46,7 +54,8 @@ class Estimate:
     `communication` or `overhead`), `shares` the share of each part. `room` is the sequences that
     the memory holds, `knee` the batch up to which batching is nearly free. `nearest` published
     points share the most with this deployment, namely `shared`; `extrapolated` says in words what
-    no published point covers.
+    no published point covers. With few sequences at once the faster end of an interval goes towards
+    what the hardware can do at best, as published points say little about launching.
     """
 
     device: str
@@ -153,49 +162,65 @@ class _Load:
     input_len: int
     output_len: int
 
-    def step(
-        self, deployed: Deployment, *, batch: int | None = None, prompts: bool = True
-    ) -> Parts:
-        """Seconds of the mean step, at this batch or another."""
+    def step(self, deployed: Deployment, *, batch: int | None = None, prompts: bool = True) -> Step:
+        """The mean step, at this batch or another."""
         lengths = self.input_len, self.output_len
         carried = steady(deployed, batch or self.batch, *lengths, prompts=prompts)
-        return parts(step_of(deployed, carried), factors())
+        return step_of(deployed, carried)
 
 
 def _estimate(deployed: Deployment, device: Device, load: _Load, trtllm: str | None) -> Estimate:
-    whole, decode = load.step(deployed), load.step(deployed, prompts=False)
-    prefill = parts(step_of(deployed, alone(load.input_len)), factors())
+    prompt = step_of(deployed, alone(load.input_len))
+    mean, decode = load.step(deployed), load.step(deployed, prompts=False)
+    whole = parts(mean, factors())
     beyond = _beyond(deployed, load)
     new = novelties(deployed, trtllm, sliced=bool(device.slice_of))
     if beyond:
         new.append("several")
     kind = "moe" if deployed.model.experts else "dense"
-    low, high = band(new, kind, calibration()["log_errors"])
+    errors = band(new, kind, calibration()["log_errors"])
     count, shared = nearest(deployed, trtllm)
     shares = _shares(whole)
+    if shares["overhead"] > _covered(mean):
+        beyond.append(
+            f"launching and scheduling take {shares['overhead']:.0%} of a step, "
+            "more than in 19 of 20 published points"
+        )
     return Estimate(
         device=device.name,
         batch=load.batch,
         room=load.room,
         input_len=load.input_len,
         output_len=load.output_len,
-        prefill_seconds=_span(prefill.total * deployed.pp, low, high),
-        decode_seconds_per_token=_span(decode.total * deployed.pp, low, high),
-        output_tokens_per_s=_span(together(deployed, load.batch) / whole.total, -high, -low),
+        prefill_seconds=_seconds(prompt, errors).times(deployed.pp),
+        decode_seconds_per_token=_seconds(decode, errors).times(deployed.pp),
+        output_tokens_per_s=_seconds(mean, errors).over(together(deployed, load.batch)),
         bound=_bound(whole, shares),
         shares=shares,
         knee=_knee(deployed, load),
         nearest=count,
         shared=shared,
-        extrapolated=(
-            *strangeness(deployed, trtllm, device=device.name),
-            *beyond,
-        ),
+        extrapolated=(*strangeness(deployed, trtllm, device=device.name), *beyond),
     )
 
 
-def _span(middle: float, low: float, high: float) -> Span:
-    return Span(middle * math.exp(low), middle, middle * math.exp(high))
+def _seconds(step: Step, errors: tuple[float, float]) -> Span:
+    """Seconds of a step and their interval, which never goes below what the hardware can do.
+
+    Where launching and scheduling take more of the step than in the published points, nothing tells
+    how much of it is hidden: the more, the nearer the interval begins to what the hardware can do.
+    """
+    spent, least = parts(step, factors()), ceiling(step)
+    middle, covered = float(spent.total), _covered(step)
+    unknown = max(float(spent.overhead) / middle - covered, 0.0) / (1 - covered)
+    low = max(middle * math.exp(errors[0]), least)
+    return Span(low ** (1 - unknown) * least**unknown, middle, middle * math.exp(errors[1]))
+
+
+def _covered(step: Step) -> float:
+    """The share of a step in launching that 19 of 20 published points of the runtime stay below."""
+    found = calibration()["overhead_covered"]["pytorch" if step.is_pytorch else "engine"]
+    return float(found)
 
 
 def _shares(spent: Parts) -> dict[str, float]:
@@ -224,12 +249,15 @@ def _bound(spent: Parts, shares: dict[str, float]) -> str:
 
 def _knee(deployed: Deployment, load: _Load) -> int:
     """The largest batch whose step takes less than twice the time of a step of one sequence."""
-    most = NEARLY_FREE * load.step(deployed, batch=1).total
+
+    def seconds(batch: int) -> float:
+        return float(parts(load.step(deployed, batch=batch), factors()).total)
+
+    most = NEARLY_FREE * seconds(1)
     low, high = 1, load.room + 1
     while high - low > 1:
         middle = (low + high) // 2
-        slow = load.step(deployed, batch=middle).total >= most
-        low, high = (low, middle) if slow else (middle, high)
+        low, high = (low, middle) if seconds(middle) >= most else (middle, high)
     return low
 
 
@@ -242,9 +270,9 @@ def _is_pytorch(runtime: str | None, trtllm: str | None) -> bool:
 
 def _beyond(deployed: Deployment, load: _Load) -> list[str]:
     """Figures of the load that lie outside what the published points span."""
-    points = [point for point in published() if not point.first_token]
+    points = _under_load()
     found = {
-        "sequences at once": (load.batch, [point.batch for point in points]),
+        "sequences at once": (load.batch, _published_batches()),
         "tokens of a prompt": (load.input_len, [point.input_len for point in points]),
         "tokens of an answer": (load.output_len, [point.output_len for point in points]),
         "GPUs": (
@@ -257,3 +285,11 @@ def _beyond(deployed: Deployment, load: _Load) -> list[str]:
         for name, (figure, span) in found.items()
         if not min(span) <= figure <= max(span)
     ]
+
+
+def _under_load() -> list[Point]:
+    return [point for point in published() if not point.first_token]
+
+
+def _published_batches() -> list[int]:
+    return [point.batch for point in _under_load()]

@@ -13,7 +13,7 @@ from typing import Any
 
 from runbook_lib.plan.roofline_work import Step
 
-__all__ = ["DATA", "Factors", "Parts", "calibration", "factors", "parts"]
+__all__ = ["DATA", "Factors", "Parts", "calibration", "ceiling", "factors", "parts"]
 
 DATA = Path(__file__).resolve().parent / "roofline.json"
 
@@ -119,6 +119,14 @@ def parts(step: Step, known: Factors) -> Parts:
         + step.mixtures * known.mixture_seconds,
         busy=1 - step.is_pipeline * (1 - known.pipeline),
     )
+
+
+def ceiling(step: Step) -> float:
+    """Seconds that no kernel can go below: the memory, the arithmetic or the link at their best."""
+    read = step.weights + step.experts_all * (1 - step.expert_idle**step.tokens) + step.cache
+    plain = step.compute_head + step.cache_compute + step.prompt_compute
+    computed = (step.compute + step.compute_experts) / step.flops + plain / step.flops_16
+    return float(max(read / step.bandwidth, computed, step.sent / step.link))
 
 
 def _of(step: Step, engine: float, pytorch: float) -> Any:

@@ -209,7 +209,8 @@ def _scatter(axes: Axes, trace: Figure, otherwise: str) -> Any:
     line, marker = trace.get("line") or {}, trace.get("marker") or {}
     if trace.get("fill"):
         ground = color(trace.get("fillcolor", "rgba(0,0,0,0.1)"))
-        axes.fill_between(x, y, color=ground, linewidth=0, zorder=1.5)
+        paint = axes.fill if trace["fill"] == "toself" else axes.fill_between
+        paint(x, y, color=ground, linewidth=0, zorder=1.5)
     if "lines" in mode:
         steps = known(STEPS, str(line.get("shape", "linear")), "line shape")
         axes.plot(x, y, **_line_style(line, otherwise), drawstyle=steps, zorder=3)

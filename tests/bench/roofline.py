@@ -48,6 +48,7 @@ WIDTH = np.array([EXPECTED[name][1] for name in NAMES])
 ROBUST = 0.15  # errors beyond this (in logarithms) pull no harder: Huber's
 STEP = 1e-5
 QUANTILES = (0.05, 0.95)
+MOST = 0.95  # of the points; what more is launching than in these is covered by none
 COVERED = 0.9  # of the points left out, in the interval that they are given
 SPLITS = {
     "configuration": lambda point: (point.trtllm, point.model_name, str(point.deployed)),
@@ -74,6 +75,16 @@ class Bench:
         seconds = parts(self.step, Factors(*np.exp(logs))).total
         late = np.log(seconds / self.measured)
         return np.where(self.first, -late, np.log(self.together / seconds / self.measured))
+
+    def overhead(self, known):
+        """The share of a step in launching and scheduling that most points of a runtime have."""
+        found = parts(self.step, known)
+        share = found.overhead / found.total
+        runtime = np.where(self.step.is_pytorch, "pytorch", "engine")
+        return {
+            name: round(float(np.quantile(share[(runtime == name) & ~self.first], MOST)), 3)
+            for name in ("engine", "pytorch")
+        }
 
     def _loss(self, logs, kept):
         error = np.abs(self.errors(logs)[kept])
@@ -207,6 +218,7 @@ def measure():
         "log_error_quantiles": list(QUANTILES),
         "widened": wider,
         "log_errors": {name: bands(errors[name], bench.kind, wider[name]) for name in errors},
+        "overhead_covered": bench.overhead(Factors(**known)),
         "score": {name: score(errors[name], hits[name]) for name in errors},
     }
     figures = {

@@ -11,6 +11,7 @@ from runbook_lib.ui.figures.evidence import evidence_figure
 from runbook_lib.ui.figures.latency import latency_figure
 from runbook_lib.ui.figures.plan import concurrency_figure, memory_figure
 from runbook_lib.ui.figures.repository import repository_figure
+from runbook_lib.ui.figures.roofline import roofline_figure
 from runbook_lib.ui.figures.timeline import timeline_figure
 from runbook_lib.ui.figures.tradeoff import pareto_figure
 
@@ -24,5 +25,6 @@ __all__ = [
     "pareto_figure",
     "replicas_figure",
     "repository_figure",
+    "roofline_figure",
     "timeline_figure",
 ]

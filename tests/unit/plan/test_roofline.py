@@ -122,7 +122,7 @@ def test_decode_of_one_sequence_reads_every_weight_at_the_rate_of_the_memory():
     assert fastest < found.decode_seconds_per_token.middle < 5 * fastest
 
 
-def test_a_large_model_alone_waits_for_its_weights():
+def test_a_large_model_singlewaits_for_its_weights():
     large = model_facts(known_config("llama-3.1-70b"))
     found = estimate(large, H200, **FP8, input_len=128, output_len=2048, batch=8)
     assert found.bound == "memory"
@@ -152,9 +152,27 @@ def test_cards_without_nvlink_wait_longer_for_one_another():
     assert communication(L40S) > 2 * communication(H100)
 
 
+def test_an_interval_never_promises_more_than_the_hardware():
+    found = estimate(LLAMA, H100, **FP8 | {"trtllm": "0.18.0"}, input_len=128, output_len=4096)
+    read = LLAMA.read_bytes("float16", "fp8", tokens=found.batch)
+    read += found.batch * LLAMA.kv_bytes(128 + 2048, "fp8")
+    assert found.decode_seconds_per_token.low >= 0.999 * read / 3.35e12
+
+
+def test_a_sequence_singlemay_be_faster_than_points_of_many_can_tell():
+    single, many = (estimate(LLAMA, H100, **FP8, **LOAD, batch=batch) for batch in (1, 256))
+
+    def upwards(found):
+        return found.output_tokens_per_s.high / found.output_tokens_per_s.middle
+
+    assert single.shares["overhead"] > 0.5 > many.shares["overhead"]
+    assert upwards(single) > 1.5 * upwards(many)
+    assert any("launching and scheduling take" in one for one in single.extrapolated)
+
+
 def test_what_no_published_point_covers_is_said_and_widens_the_interval():
-    known = estimate(LLAMA, H100, **FP8, **LOAD, batch=64)
-    strange = estimate(LLAMA, L4, **FP8 | {"trtllm": "0.18.0"}, **LOAD, batch=64)
+    known = estimate(LLAMA, H100, **FP8, **LOAD, batch=100)
+    strange = estimate(LLAMA, L4, **FP8 | {"trtllm": "0.18.0"}, **LOAD, batch=100)
     assert strange.extrapolated == (
         "no published point of L4",
         "no published point of TensorRT-LLM 0.18.0",

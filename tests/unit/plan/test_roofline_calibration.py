@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_lib.plan.roofline_points import points_of, published
-from runbook_lib.plan.roofline_time import calibration
+from runbook_lib.plan.roofline_points import points_of, published, together
+from runbook_lib.plan.roofline_time import calibration, ceiling
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 RECORDED = json.loads((BENCH / "results" / "roofline.json").read_bytes())["figures"]
@@ -76,6 +76,14 @@ def test_left_out_points_are_met_as_the_project_aims_at(split):
     said = RECORDED["left_out"][split]
     assert said["median_error"] <= 0.20
     assert said["in_interval"] >= 0.90
+
+
+def test_no_published_figure_is_faster_than_the_hardware_can_be(script):
+    never = points_of(json.loads(script.NEVER_FITTED.read_bytes()))
+    for point in (*published(), *never):
+        rate = 1 if point.first_token else together(point.deployed, point.batch)
+        seconds = point.measured if point.first_token else rate / point.measured
+        assert seconds > ceiling(point.step), point
 
 
 def test_what_was_never_fitted_shares_no_configuration_with_what_was(script):

@@ -228,6 +228,25 @@ TRAFFIC = TrafficFit(
     fits=False,
 )
 
+
+def roofline(batches=(1, 2, 8, 64, 512), chosen=64, knee=100, bound="memory", extrapolated=()):
+    middle = [120 * batch / (1 + batch / 90) for batch in batches]
+    return figures.roofline_figure(
+        batches,
+        [0.8 * value for value in middle],
+        middle,
+        [1.3 * value for value in middle],
+        chosen=chosen,
+        knee=knee,
+        deployed="llama-3.1-8b on 1 x H100-SXM-80GB",
+        input_len=1000,
+        output_len=500,
+        bound=bound,
+        nearest=32,
+        extrapolated=extrapolated,
+    )
+
+
 CASES = {
     "memory that fits": lambda: figures.memory_figure(plan(*PARTS)),
     "memory that doesn't fit": lambda: figures.memory_figure(
@@ -246,6 +265,11 @@ CASES = {
     ),
     "memory of a traffic that doesn't fit": lambda: figures.memory_figure(
         plan(*PARTS, fits=False).model_copy(update={"traffic": TRAFFIC})
+    ),
+    "a roofline": roofline,
+    "a roofline of one sequence": lambda: roofline(batches=(1,), chosen=1, knee=1),
+    "a roofline that nothing covers": lambda: roofline(
+        chosen=1, knee=512, bound="overhead", extrapolated=("no published point of L4", LONG)
     ),
     "concurrency of none": lambda: figures.concurrency_figure(plan(*PARTS, room=0)),
     "a build": lambda: figures.build_figure(

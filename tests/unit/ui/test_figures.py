@@ -281,3 +281,29 @@ def test_a_healthy_server_is_called_healthy_with_its_figures(samples):
     figure = figures.evidence_figure(Diagnosis(sources={"log": "ok"}), samples.SERVER)
     assert figure["layout"]["meta"]["text"].startswith("Healthy, no finding in 1 source.")
     assert "ensemble.fail 0" in figure["layout"]["meta"]["text"]
+
+
+def test_a_roofline_says_two_figures_its_interval_and_what_it_rests_on(samples):
+    figure = samples.roofline(extrapolated=("no published point of L4",))
+    said = texts(figure["layout"])
+    assert "About 4,500 tokens/s with 64 at once, between 3,600 and 5,800" in said
+    assert "not measured" in said
+    assert "n = 32 published points" in said
+    assert "of L4" in said
+    assert "reading weights and cache" in said
+
+
+def test_the_knee_of_a_roofline_stands_on_its_line(samples):
+    figure = samples.roofline(knee=100)
+    knee = next(trace for trace in figure["data"] if "nearly free" in trace["name"])
+    line = next(trace for trace in figure["data"] if trace["name"] == "estimate")
+    assert knee["x"] == [100]
+    assert line["y"][3] < knee["y"][0] < line["y"][4]
+
+
+def test_a_picture_fills_a_band_between_its_edges(samples):
+    figure = samples.roofline()
+    picture = Image.open(io.BytesIO(show(figure).png)).convert("RGB")
+    blue = np.asarray(picture).astype(int)
+    tinted = (blue[:, :, 2] - blue[:, :, 0] > 12) & (blue[:, :, 0] > 200)
+    assert 0.02 < tinted.mean() < 0.35, "the band is missing, or reaches down to the axis"
