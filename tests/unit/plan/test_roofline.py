@@ -171,8 +171,8 @@ def test_a_sequence_singlemay_be_faster_than_points_of_many_can_tell():
 
 
 def test_what_no_published_point_covers_is_said_and_widens_the_interval():
-    known = estimate(LLAMA, H100, **FP8, **LOAD, batch=100)
-    strange = estimate(LLAMA, L4, **FP8 | {"trtllm": "0.18.0"}, **LOAD, batch=100)
+    known = estimate(LLAMA, H100, **FP8, **LOAD)
+    strange = estimate(LLAMA, L4, **FP8 | {"trtllm": "0.18.0"}, **LOAD)
     assert strange.extrapolated == (
         "no published point of L4",
         "no published point of TensorRT-LLM 0.18.0",
