@@ -10,7 +10,7 @@ from typing import Protocol
 
 from runbook_lib.errors import RepositoryError
 
-__all__ = ["Body", "FilePart", "Given", "changed"]
+__all__ = ["Body", "FilePart", "Given", "changed", "whole"]
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -99,3 +99,15 @@ def changed(path: Path) -> RepositoryError:
         f"{path} changed while it was being pushed.",
         fix="Push again when nothing writes to the folder.",
     )
+
+
+def whole(body: Body) -> bytes:
+    """All of a body at once, compared with its digest before anything is sent.
+
+    Raises:
+        RepositoryError: the file changed since its digest was found.
+    """
+    data = b"".join(body)
+    if hashlib.sha256(data).hexdigest() != body.sha256 and isinstance(body, FilePart):
+        raise changed(body.path)
+    return data

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runbook_lib.errors import PreflightError, RepositoryError
+from runbook_lib.repository.prefixes import prefix_of
 
 __all__ = [
     "LOOPBACK",
@@ -25,8 +26,6 @@ __all__ = [
 ]
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-# What Triton's own pattern for S3 paths takes; with another character it reads the host as a bucket.
-PREFIX = re.compile(r"[0-9a-zA-Z._-]+(/[0-9a-zA-Z._-]+)*")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # As Triton's own pattern: an endpoint has its port, and is plain HTTP unless it says otherwise.
 ENDPOINT = re.compile(r"(http://|https://|)([0-9a-zA-Z.-]+:[0-9]+)/(.*)")
@@ -139,26 +138,13 @@ def parse_uri(uri: str) -> Location:
     if inside := ENDPOINT.fullmatch(rest):
         endpoint, rest = f"{inside[1] or 'http://'}{inside[2]}", inside[3]
     bucket, _, prefix = rest.partition("/")
-    prefix = re.sub("/+", "/", prefix).strip("/")
     if not BUCKET.fullmatch(bucket):
         raise RepositoryError(
             f"{uri} names no usable bucket.",
             why="A bucket has 3 to 63 characters: small letters, digits, dots and hyphens.",
             fix="Give s3://BUCKET/PREFIX/.",
         )
-    if not prefix:
-        raise RepositoryError(
-            f"{uri} names a whole bucket.",
-            why="A repository has a prefix of its own, so that nothing else in the bucket is touched.",
-            fix=f"Give a prefix, for example s3://{bucket}/triton/llama-7b/",
-        )
-    if not PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
-        raise RepositoryError(
-            f"{uri} has a prefix that Triton can't read.",
-            why="Triton takes letters, digits, dots, hyphens and underscores between the slashes.",
-            fix="Choose a prefix of those characters.",
-        )
-    return Location(bucket, prefix + "/", endpoint)
+    return Location(bucket, prefix_of(uri, prefix), endpoint)
 
 
 def triton_uri(uri: str, access: S3Access) -> str:

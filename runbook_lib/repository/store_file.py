@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -105,7 +106,8 @@ class FileStore:
         """See `Store`."""
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}{PART}")
+        # Of this writer's own: two may write at once, and the last one that ends is there whole.
+        part = target.with_name(f"{target.name}.{secrets.token_hex(4)}{PART}")
         digest = hashlib.sha256()
         try:
             with part.open("wb") as handle:

@@ -12,6 +12,7 @@ from typing import Any
 from runbook_lib.artifacts import StoredFile
 from runbook_lib.errors import AlreadyThereError, RepositoryError
 from runbook_lib.repository.bodies import Body
+from runbook_lib.repository.prefixes import beside_prefix
 from runbook_lib.repository.s3 import Location, S3Access, open_session, parse_uri
 from runbook_lib.repository.s3_errors import code_of, explained, patience, status_of
 from runbook_lib.repository.s3_multipart import Multipart
@@ -203,8 +204,7 @@ class S3Store:
 
     def beside(self) -> S3Store:
         """See `Store`."""
-        parent, _, name = self.location.prefix.rstrip("/").rpartition("/")
-        waiting = f"{parent}/.runbook-incoming/{name}/".lstrip("/")
+        waiting = beside_prefix(self.location.prefix)
         return S3Store(replace(self.location, prefix=waiting), self.access, self.way)
 
     def forget(self) -> None:

@@ -13,16 +13,17 @@ A path is relative to the location, with slashes, and never ends with one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Protocol
 
 from runbook_lib.artifacts import StoredFile
-from runbook_lib.errors import RepositoryError
+from runbook_lib.errors import PreflightError, RepositoryError
 from runbook_lib.repository.bodies import Body, FilePart
 from runbook_lib.repository.s3 import S3Access
 
-__all__ = ["Entry", "Store", "Upload", "open_store"]
+__all__ = ["Entry", "Store", "Upload", "needs_extra", "open_store"]
 
+BLOB_HOST = ".blob.core."
 SCHEMES = "file://, s3://, gs://, as:// and https://ACCOUNT.blob.core.windows.net"
 
 
@@ -114,6 +115,23 @@ class Store(Protocol):
         ...
 
 
+@contextmanager
+def needs_extra(extra: str, uri: str) -> Iterator[None]:
+    """Say which extra brings a client library that an import inside the block did not find.
+
+    Raises:
+        PreflightError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise PreflightError(
+            f"{uri} needs a client library that is not installed.",
+            why=str(error),
+            fix=f'pip install "trtllm-runbooks[{extra}]"   (in a checkout: uv sync --extra {extra})',
+        ) from error
+
+
 def open_store(uri: str, credentials: S3Access | None = None) -> Store:
     """The store of a URI. Nothing is asked of it yet.
 
@@ -134,6 +152,14 @@ def open_store(uri: str, credentials: S3Access | None = None) -> Store:
         from runbook_lib.repository.store_s3 import S3Store
 
         return S3Store.at(uri, credentials)
+    if scheme == "gs":
+        from runbook_lib.repository.store_gs import GsStore
+
+        return GsStore.at(uri)
+    if scheme == "as" or (scheme == "https" and BLOB_HOST in rest.partition("/")[0]):
+        from runbook_lib.repository.store_azure import AzureStore
+
+        return AzureStore.at(uri)
     raise RepositoryError(
         f"{uri} names no store that is known here.",
         why=f"The scheme is {scheme}; known are {SCHEMES}.",
