@@ -100,6 +100,7 @@ class ModelRepository(Artifact):
     size_bytes: int = Field(ge=0)
     content_digest: str
     engine_digest: str
+    identity: EngineIdentity | None = None
     warnings: tuple[str, ...] = ()
 
     def facts(self) -> list[tuple[str, str]]:

@@ -130,6 +130,11 @@ class EngineIdentity(Value):
     optimization_level: int | None = None
     limits: Limits
 
+    @property
+    def sm(self) -> str:
+        """The SM, such as `sm90`; empty in the lab, and where nobody wrote it down."""
+        return self.target if re.fullmatch(r"sm\d{2,3}a?", self.target) else ""
+
     def __str__(self) -> str:
         ranks = f", tp {self.tp_size}, pp {self.pp_size}" if self.tp_size * self.pp_size > 1 else ""
         level = self.optimization_level

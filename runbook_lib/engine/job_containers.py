@@ -32,9 +32,7 @@ def fetching(order: BuildOrder, place: BuildPlace, keys: StoreKeys, name: str) -
     # Without the slash KServe's downloader also takes `<prefix>-other/`.
     source = f"{order.weights.rstrip('/')}/" if order.weights.startswith("s3://") else order.weights
     argv = _once("weights", (INITIALIZER, source, WEIGHTS))
-    env = _store_env(keys)
-    if keys.hf_secret and order.weights.startswith("hf://"):
-        env.append(_by_reference("HF_TOKEN", keys.hf_secret))
+    env = _hub_env(keys) if order.weights.startswith("hf://") else _store_env(keys)
     return [
         {
             "name": "weights",
@@ -144,6 +142,11 @@ def _store_env(keys: StoreKeys) -> list[Manifest]:
     secret = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if keys.secret else ()
     named = [_by_reference(one, keys.secret) for one in secret]
     return [*({"name": key, "value": text} for key, text in plain.items()), *named]
+
+
+def _hub_env(keys: StoreKeys) -> list[Manifest]:
+    plain = [{"name": "HF_ENDPOINT", "value": keys.hub_url}] if keys.hub_url else []
+    return plain + ([_by_reference("HF_TOKEN", keys.hub_secret)] if keys.hub_secret else [])
 
 
 def _by_reference(variable: str, secret: str) -> Manifest:

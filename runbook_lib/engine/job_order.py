@@ -97,13 +97,15 @@ class StoreKeys:
             account itself has the rights.
         endpoint: `http://HOST:PORT`, or empty for AWS itself.
         region: the store's region.
-        hf_secret: Secret with HF_TOKEN, for weights that are not public.
+        hub_secret: Secret with HF_TOKEN, for hf:// weights that are not public.
+        hub_url: address of a mirror of the Hugging Face hub; empty for the hub itself.
     """
 
     secret: str
     endpoint: str = ""
     region: str = "us-east-1"
-    hf_secret: str = ""
+    hub_secret: str = ""
+    hub_url: str = ""
 
 
 @dataclass(frozen=True)

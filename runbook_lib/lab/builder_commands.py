@@ -93,8 +93,10 @@ def commands_in(
 
 def build_inputs(profile: DeploymentProfile, target: str) -> dict[str, Any]:
     """Everything a lab engine depends on: weights, builder, compiler, CPU, and the choices made."""
+    # Of weights that lie elsewhere only their address is known.
+    stored = profile.weights if "://" in str(profile.weights) else ""
     return {
-        "weights": content_digest(list_files(weights_folder(profile))),
+        "weights": stored or content_digest(list_files(weights_folder(profile))),
         "builder": [sha256_of(path) for path in sorted(BUILDER.glob("*.py"))],
         "environment": sha256_of(LOCK),
         "target": target,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from runbook_lib.errors import ServiceError
 from runbook_lib.files import write_whole
 from runbook_lib.lab.builder_commands import EMBEDDED, weights_folder
 from runbook_lib.lab.lab import Lab, current
-from runbook_lib.lab.repositories import access
+from runbook_lib.lab.repositories import access, access_for
 from runbook_lib.lab.scoring import Question, load_questions, normalised
+from runbook_lib.places import cache_dir
 from runbook_lib.profile import DeploymentProfile
+from runbook_lib.repository.fetch import fetch_files
 from runbook_lib.repository.s3 import triton_uri
 from runbook_lib.serving.supervise import Running, find, stop
 from runbook_lib.serving.triton import generate, is_ready
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 REPLICA = re.compile(r"triton-([0-9]+)")
+TOKENIZER = "tokenizer.json"
 SMOKE_EVERY = 9  # of the held-out questions: all of them are asked by page 05
 # What the served model writes when it has loaded its engine.
 LOADED = re.compile(r"engine sha256 ([0-9a-f]{64}) loaded (as built|after compiling)")
@@ -44,14 +47,15 @@ LOADED = re.compile(r"engine sha256 ([0-9a-f]{64}) loaded (as built|after compil
 class Answer:
     """A question, what the service answered, what is right, and the tokens of both.
 
-    `tokens_in` by the model's own tokenizer, `tokens_out` by the server's count.
+    `tokens_in` by the model's own tokenizer, None where the repository brings none;
+    `tokens_out` by the server's count, else by that tokenizer.
     """
 
     question: str
     answer: str
     expected: str
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    tokens_out: int | None
 
     @property
     def right(self) -> bool:
@@ -79,8 +83,8 @@ class Smoke:
                 "PASS" if one.right else "WARN",
                 one.question,
                 one.answer,
-                one.tokens_in,
-                one.tokens_out,
+                "–" if one.tokens_in is None else one.tokens_in,
+                "–" if one.tokens_out is None else one.tokens_out,
             ]
             for one in self.answers
         ]
@@ -197,9 +201,10 @@ def smoke_test(url: str, repository: ModelRepository, profile: DeploymentProfile
     than half of these right is not the one that was built.
 
     Raises:
-        ServiceError: no answer, one without a token count, or too many wrong ones.
+        ServiceError: no answer, one of too many tokens, or too many wrong ones.
+        RepositoryError: the stored tokenizer is not what the manifest says.
     """
-    tokenizer = Tokenizer.from_file(str(weights_folder(profile) / "tokenizer.json"))
+    tokenizer = _tokenizer(repository, profile)
     asked = load_questions()[::SMOKE_EVERY]
     answers = tuple(_ask(url, repository.entry_model, profile, tokenizer, one) for one in asked)
     smoke = Smoke(answers)
@@ -213,21 +218,47 @@ def smoke_test(url: str, repository: ModelRepository, profile: DeploymentProfile
     return smoke
 
 
+def _tokenizer(repository: ModelRepository, profile: DeploymentProfile) -> Tokenizer | None:
+    """The one that is served: of the folder at hand, else of the store; None where there is none."""
+    stored = [one for one in repository.files if one.path.endswith(f"/{TOKENIZER}")]
+    folder = Path(repository.path) if repository.path else cache_dir() / "tokenizers"
+    known = [folder / one.path for one in stored]
+    if not repository.path and stored:
+        folder /= stored[0].sha256[:16]
+        known = [folder / stored[0].path]
+        fetch_files(repository.uri, folder, stored[:1], credentials=access_for(repository.uri))
+    known.append(weights_folder(profile) / TOKENIZER)
+    found = next((path for path in known if path.is_file()), None)
+    return None if found is None else Tokenizer.from_file(str(found))
+
+
 def _ask(
-    url: str, model: str, profile: DeploymentProfile, tokenizer: Tokenizer, question: Question
+    url: str,
+    model: str,
+    profile: DeploymentProfile,
+    tokenizer: Tokenizer | None,
+    question: Question,
 ) -> Answer:
     limit = profile.max_output_len
     said = generate(url, model, question.prompt, max_tokens=limit)
-    text, count = str(said.get("text_output", "")).strip(), int(said.get("output_lengths", 0))
-    if not text or not 0 < count <= limit:
+    text = str(said.get("text_output", "")).strip()
+    count = _count(said, text, tokenizer)
+    if not text or not 0 < (1 if count is None else count) <= limit:
         raise ServiceError(
             f"The smoke test got {text!r} with {count} tokens.",
             why=f"A text of 1 to {limit} tokens was expected.",
             fix="Read the server's log; page 06 names the cause.",
             page="06_troubleshoot",
         )
-    tokens_in = len(tokenizer.encode(question.prompt).ids)
+    tokens_in = None if tokenizer is None else len(tokenizer.encode(question.prompt).ids)
     return Answer(question.question, text, question.answer, tokens_in, count)
+
+
+def _count(said: Mapping[str, Any], text: str, tokenizer: Tokenizer | None) -> int | None:
+    """Tokens of an answer: TensorRT-LLM's own ensemble does not count them for its clients."""
+    if "output_lengths" in said:
+        return int(said["output_lengths"])
+    return None if tokenizer is None else len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def scaling_proof(replicas: Sequence[Replica]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from runbook_lib.repository.store_retry import in_parallel, retried
 from runbook_lib.repository.store_send import Progress, Told
 from runbook_lib.repository.stores import Store, open_store
 
-__all__ = ["Fetched", "fetch"]
+__all__ = ["Fetched", "fetch", "fetch_files"]
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -98,6 +98,24 @@ def fetch(
             )
         _put_in_place(part, folder)
     return Fetched(store.uri, str(folder), digest, len(files), read)
+
+
+def fetch_files(
+    uri: str,
+    folder: Path,
+    files: Sequence[StoredFile],
+    *,
+    credentials: S3Access | None = None,
+) -> None:
+    """Bring some files of a stored folder here, each compared with the SHA-256 that is known of it.
+
+    Raises:
+        RepositoryError: one is missing or another one. ServiceError: the store does not answer.
+    """
+    store, wanted = open_store(uri, credentials), tuple(files)
+    _check_paths(store.uri, wanted)
+    with store.explained("Reading"), _writing(folder):
+        _read_all(store, folder, wanted, Progress(sum(one.size for one in wanted), None))
 
 
 def _check_paths(uri: str, files: tuple[StoredFile, ...]) -> None:

@@ -157,16 +157,12 @@ def _sm_conditions(target: Deployment) -> list[Expression]:
     if target.lab:
         return []
     name = target.profile.gpu
-    sm = (
-        target.identity.target
-        if target.identity
-        else gpu(name.partition(":")[0]).sm
-        if name
-        else ""
-    )
-    digits = sm.removeprefix("sm")
-    if not digits.isdigit():
+    sm = target.identity.sm if target.identity else ""
+    if not sm and name:
+        sm = gpu(name.partition(":")[0]).sm
+    if not sm:
         return []
+    digits = sm.removeprefix("sm")
     return [
         {"key": "nvidia.com/gpu.compute.major", "operator": "In", "values": [digits[:-1]]},
         {"key": "nvidia.com/gpu.compute.minor", "operator": "In", "values": [digits[-1]]},

@@ -220,10 +220,10 @@ def _refuse_another_shape(profile: DeploymentProfile, identity: EngineIdentity) 
             why="The number of ranks is compiled in: Triton would end with `mpiSize == tp * pp`.",
             fix="Build the engine again (page 01), or set the profile back.",
         )
-    if profile.gpu and identity.target != gpu(profile.gpu.partition(":")[0]).sm:
+    sm = gpu(profile.gpu.partition(":")[0]).sm if profile.gpu else ""
+    if sm and identity.sm not in {"", sm}:
         raise PlanError(
-            f"The engine is built for {identity.target}; the profile's GPU {profile.gpu} is "
-            f"{gpu(profile.gpu.partition(':')[0]).sm}.",
+            f"The engine is built for {identity.sm}; the profile's GPU {profile.gpu} is {sm}.",
             why="An engine runs on the SM it was compiled for.",
             fix="Build the engine for this GPU (page 01), or name the GPU that it is for.",
         )

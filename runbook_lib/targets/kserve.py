@@ -109,7 +109,9 @@ class KServeTarget:
             profile, engine, folder or repositories.repository_folder(profile)
         )
         own = made.content_digest.removeprefix("sha256:")[:12]
-        return made.model_copy(update={"uri": f"{made.uri.rstrip('/')}/{own}/"})
+        return made.model_copy(
+            update={"uri": f"{made.uri.rstrip('/')}/{own}/", "identity": engine.identity}
+        )
 
     def publish_changes(self, repository: ModelRepository) -> list[Change]:
         """Against the store at hand: the environment's (AWS_…), else the lab's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from runbook_lib.artifacts import ModelRepository
@@ -19,6 +20,7 @@ from runbook_lib.serving.kserve_words import find_kserve
 from runbook_lib.serving.manifests import render
 from runbook_lib.serving.manifests_service import gpu_resource, inference_service
 from runbook_lib.serving.manifests_target import Deployment, deployment
+from runbook_lib.targets.kserve_stored import identity_of
 
 __all__ = ["checks", "intended", "kubeconfig_at_hand", "manifests_of", "store_keys", "workshop"]
 
@@ -63,6 +65,7 @@ def intended(
         repository_uri=repository.uri,
         content_digest=repository.content_digest,
         repository_bytes=repository.size_bytes,
+        identity=identity_of(repository),
         pod_monitors=kube.has("PodMonitor"),
         scaled_objects=kube.has("ScaledObject"),
     )
@@ -104,7 +107,8 @@ def workshop(kube: Kube, profile: DeploymentProfile) -> tuple[BuildPlace, StoreK
         service_account=settings.service_account,
         image_pull_secrets=settings.image_pull_secrets,
     )
-    return place, store_keys(kube, settings.storage_secret, namespace)
+    keys = store_keys(kube, settings.storage_secret, namespace)
+    return place, replace(keys, hub_secret=settings.hub_secret, hub_url=settings.hub_url)
 
 
 def store_keys(kube: Kube, secret: str, namespace: str) -> StoreKeys:

@@ -118,7 +118,7 @@ def test_a_claim_without_a_path_is_mounted_whole():
 def test_the_hub_is_asked_with_a_token_by_reference():
     pod = pod_of(
         replace(ORDER, weights="hf://meta-llama/Llama-2-7b-hf:main"),
-        keys=replace(KEYS, hf_secret="hub"),
+        keys=replace(KEYS, hub_secret="hub"),
     )
     fetch = pod["initContainers"][0]
     assert "hf://meta-llama/Llama-2-7b-hf:main" in fetch["command"]
