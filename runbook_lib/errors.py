@@ -11,7 +11,7 @@
     │   ├── NotStoredError          nothing whole is stored under a URI
     │   └── AlreadyThereError       an object that should be made lies there already
     ├── ServiceError                a server did not start, become ready, or answer
-    │   └── RolloutError            a rollout can't become ready, or was not in time; with its cause
+    │   └── RolloutError            a rollout is refused, can't become ready, or was not in time; its cause
     ├── LoadError                   a benchmark could not measure what it was asked to
     ├── LabError                    a part of the embedded lab could not be set up or started
     ├── RecordError                 a record is missing, incomplete or was changed

@@ -20,6 +20,7 @@ from runbook_lib.engine.build import PHASE
 from runbook_lib.engine.job_failure import containers_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.kube.client import Kube
+from runbook_lib.kube.hangup import Hangup
 
 __all__ = ["JobLogs"]
 
@@ -41,7 +42,7 @@ class JobLogs:
         self._read: set[Key] = set()
         self._current: Key | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._ended = threading.Event()
+        self._hangup = Hangup()
         self._phases: dict[str, list[Phase]] = {}
         self.said: dict[Key, deque[str]] = {}
 
@@ -50,7 +51,7 @@ class JobLogs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._hangup.hang_up()
         if self._record is not None:
             self._record.close()
 
@@ -104,9 +105,10 @@ class JobLogs:
 
     def _pump(self, pod: str, container: str, lines: queue.SimpleQueue[str | None]) -> None:
         try:
-            for line in self._kube.follow_logs(pod, self._namespace, container=container):
-                if self._ended.is_set():
-                    return
+            said = self._kube.follow_logs(
+                pod, self._namespace, container=container, hangup=self._hangup
+            )
+            for line in said:
                 lines.put(line)
         except RunbookError as error:
             lines.put(f"[runbook] the log of {pod} {container} could not be read: {error.what}")

@@ -24,14 +24,14 @@ from runbook_lib.engine.job_failure import (
 from runbook_lib.engine.job_logs import JobLogs
 from runbook_lib.errors import BuildError
 from runbook_lib.kube.client import Kube
-from runbook_lib.kube.errors import ApiError, explain
+from runbook_lib.kube.errors import UNREACHABLE, ApiError, explain
+from runbook_lib.kube.watch import Mirror, Scope
 
 __all__ = ["JobResult", "run_build_job"]
 
 Manifest = dict[str, Any]
 
 POLL_SECONDS = 1.0
-EVENT_SECONDS = 3.0
 AWAY_SECONDS = 180.0
 GONE_SECONDS = 60.0
 
@@ -92,8 +92,11 @@ def run_build_job(
         return JobResult(job=name, kept=True)
     live, attached = _started(kube, config, job, on_line)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with JobLogs(kube, str(job["metadata"]["namespace"]), log, on_line) as logs:
-        waiting = _Waiting(kube, live, logs, on_line)
+    with (
+        JobLogs(kube, str(job["metadata"]["namespace"]), log, on_line) as logs,
+        Mirror(kube, _scopes(live)) as mirror,
+    ):
+        waiting = _Waiting(kube, live, mirror, logs, on_line)
         try:
             seen = waiting.until_ended(timeout)
         except KeyboardInterrupt:
@@ -157,6 +160,16 @@ def _label(job: Manifest) -> str:
     return f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
 
 
+def _scopes(job: Manifest) -> list[Scope]:
+    """What tells of a Job: itself, its pods, and what is said of them."""
+    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+    return [
+        Scope("Job", namespace, fields=f"metadata.name={name}"),
+        Scope("Pod", namespace, labels=_label(job)),
+        Scope("Event", namespace),
+    ]
+
+
 def _remove(kube: Kube, name: str, namespace: str) -> None:
     kube.delete("Job", name, namespace)
     until = time.monotonic() + GONE_SECONDS
@@ -174,15 +187,20 @@ class _Waiting:
     """Look at the Job until it ends; what it says goes out meanwhile."""
 
     def __init__(
-        self, kube: Kube, job: Manifest, logs: JobLogs, on_line: Callable[[str], None]
+        self,
+        kube: Kube,
+        job: Manifest,
+        mirror: Mirror,
+        logs: JobLogs,
+        on_line: Callable[[str], None],
     ) -> None:
-        self._kube, self._job, self._logs, self._on_line = kube, job, logs, on_line
-        self._name = str(job["metadata"]["name"])
+        self._kube, self._job, self._mirror = kube, job, mirror
+        self._logs, self._on_line = logs, on_line
+        self._name, self._uid = str(job["metadata"]["name"]), job["metadata"]["uid"]
         self._namespace = str(job["metadata"]["namespace"])
         # A Job that meets its deadline deletes its pods: they are remembered as they were.
         self._pods: dict[str, Manifest] = {}
         self._events: list[Manifest] = []
-        self._events_at = 0.0
         self._told = ""
         self._trouble: tuple[str, float] = ("", 0.0)
         self._answered = time.monotonic()
@@ -194,9 +212,19 @@ class _Waiting:
             BuildError: it can't start, takes too long, or was deleted.
         """
         until = time.monotonic() + timeout
+        self._mirror.wait_known(timeout)
+        for needed in ("Job", "Pod"):
+            if needed in self._mirror.refused:
+                self._kube.list(
+                    needed, self._namespace
+                )  # the refusal, as an error that says what to do
         while True:
             self._look()
-            self._logs.advance(list(self._pods.values()), POLL_SECONDS)
+            pods = list(self._pods.values())
+            if self._logs.done(pods):
+                self._mirror.wait_change(POLL_SECONDS)
+            else:
+                self._logs.advance(pods, POLL_SECONDS)
             ended = _decided(self._job, self._pods.values())
             if ended and self._logs.done(list(self._pods.values())):
                 return self._seen()
@@ -212,49 +240,32 @@ class _Waiting:
         return Seen(self._job, pods, self._events, self._logs.said)
 
     def _look(self) -> None:
-        batch, core = self._kube.resource("Job"), self._kube.resource("Pod")
-        mine = {"labelSelector": _label(self._job)}
-        try:
-            job = self._kube.call("GET", batch.path(self._namespace, self._name))
-            found = self._kube.call("GET", core.path(self._namespace), mine)
-            if self._must_ask():
-                self._ask_events()
-        except ApiError as error:
-            self._bear(error)
+        """An API server that restarts is waited for."""
+        if away := self._mirror.away:
+            if time.monotonic() - self._answered > AWAY_SECONDS:
+                error = ApiError(UNREACHABLE, "Unreachable", away, {})
+                raise explain(error, f"read Job {self._name}", self._kube.server)
             return
         self._answered = time.monotonic()
-        same = job["metadata"]["uid"] == self._job["metadata"]["uid"]
-        if not same or _gone(job):
+        found = self._mirror.objects()
+        mine = [one for one in found.get("Job", ()) if one["metadata"]["uid"] == self._uid]
+        if not mine or _gone(mine[0]):
             raise self._deleted()
-        self._job = job
-        self._pods |= {one["metadata"]["name"]: one for one in found["items"]}
+        self._job = mine[0]
+        self._pods |= {one["metadata"]["name"]: one for one in found.get("Pod", ())}
+        about = {self._name, *self._pods}
+        self._events = [
+            one for one in found.get("Event", ()) if one["involvedObject"]["name"] in about
+        ]
+        self._tell_events()
 
-    def _must_ask(self) -> bool:
+    def _tell_events(self) -> None:
         """Events matter while nothing runs."""
-        pods = list(self._pods.values())
+        pods = self._pods.values()
         running = any("running" in state for pod in pods for _, state in containers_of(pod))
-        return not running and time.monotonic() - self._events_at > EVENT_SECONDS
-
-    def _ask_events(self) -> None:
-        self._events_at = time.monotonic()
-        path = self._kube.resource("Event").path(self._namespace)
-        found: list[Manifest] = []
-        for name in (self._name, *self._pods):
-            query = {"fieldSelector": f"involvedObject.name={name}"}
-            found += self._kube.call("GET", path, query)["items"]
-        self._events = found
-        if (said := newest_event(found)) != self._told:
+        if not running and (said := newest_event(self._events)) != self._told:
             self._told = said
             self._on_line(f"[{self._name}] {said}")
-
-    def _bear(self, error: ApiError) -> None:
-        """An API server that restarts is waited for; a refusal is not."""
-        if error.status == 404 and error.no_such_object:
-            raise self._deleted()
-        passing = error.status in {0, 429} or error.status >= 500
-        if not passing or time.monotonic() - self._answered > AWAY_SECONDS:
-            raise explain(error, f"read Job {self._name}", self._kube.server) from None
-        time.sleep(POLL_SECONDS)
 
     def _check_start(self) -> None:
         found = why_waiting(self._seen())

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from runbook_lib.kube.connect import Connection, open_connection
 from runbook_lib.kube.errors import UNREACHABLE, ApiError, explain
+from runbook_lib.kube.hangup import Hangup
 from runbook_lib.kube.kinds import Resource, resource
 
 __all__ = ["MANAGER", "Kube", "Manifest"]
@@ -157,9 +158,14 @@ class Kube:
         return answer.decode("utf-8", "replace")
 
     def follow_logs(
-        self, pod: str, namespace: str | None = None, *, container: str | None = None
+        self,
+        pod: str,
+        namespace: str | None = None,
+        *,
+        container: str | None = None,
+        hangup: Hangup | None = None,
     ) -> Iterator[str]:
-        """The lines of a container's log as they come, from its first, until it ends.
+        """The lines of a container's log as they come, from its first, until it or `hangup` ends it.
 
         A connection that breaks, or is silent for long, is made again where it ended.
         """
@@ -169,7 +175,8 @@ class Kube:
             # A time has nanoseconds in the log and seconds in the question: some lines come twice.
             again = {"sinceTime": f"{last[:19]}Z"} if last else {}
             try:
-                for line in self.stream(self._log_path(pod, namespace), query | again):
+                path = self._log_path(pod, namespace)
+                for line in self.stream(path, query | again, hangup=hangup):
                     stamp, _, text = line.partition(" ")
                     failures = 0
                     if stamp > last:
@@ -177,6 +184,8 @@ class Kube:
                         yield text
             except ApiError as error:
                 failures += 0 if error.reason == "Silent" else 1
+                if hangup is not None and hangup.done:
+                    return
                 if error.status != UNREACHABLE or failures > 10:
                     raise explain(error, f"read the log of pod {pod}", self.server) from None
                 _pause(failures)
@@ -214,8 +223,10 @@ class Kube:
                 self._has_answered = True
                 return answer
 
-    def stream(self, path: str, query: Query, *, silence: float = 60.0) -> Iterator[str]:
-        """The lines of an answer that stays open, until the server ends it.
+    def stream(
+        self, path: str, query: Query, *, silence: float = 60.0, hangup: Hangup | None = None
+    ) -> Iterator[str]:
+        """The lines of an answer that stays open, until the server or `hangup` ends it.
 
         Raises:
             ApiError: it was refused, broke off, or (reason `Silent`) said nothing for `silence`
@@ -224,12 +235,14 @@ class Kube:
         import urllib3
 
         answer = self._open("GET", path, query, seconds=silence)
+        line = hangup or Hangup()
+        line.hold(answer)
         try:
             rest = b""
             for piece in answer.stream(65536, decode_content=True):
                 *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    yield line.decode("utf-8", "replace")
+                for text in lines:
+                    yield text.decode("utf-8", "replace")
             if rest:
                 yield rest.decode("utf-8", "replace")
         except urllib3.exceptions.ReadTimeoutError as silent:
@@ -237,6 +250,7 @@ class Kube:
         except (urllib3.exceptions.HTTPError, OSError) as broken:
             raise ApiError(UNREACHABLE, "Broken", str(broken), {}) from None
         finally:
+            line.release(answer)
             answer.close()
 
     def websocket(self, path: str, query: Query) -> Any:

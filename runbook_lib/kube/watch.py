@@ -15,10 +15,11 @@ from typing import Any, Self
 
 from runbook_lib.kube.client import Kube, Manifest
 from runbook_lib.kube.errors import UNREACHABLE, ApiError
+from runbook_lib.kube.hangup import Hangup
 
 __all__ = ["Mirror", "Scope", "list_once"]
 
-# A watch is asked to end by itself after this time, so that a mirror's threads end with it.
+# A watch is asked to end by itself after this time; one that breaks unnoticed is silent for longer.
 WATCH_SECONDS = 30
 SILENCE = WATCH_SECONDS + 15.0
 LONGEST_PAUSE = 2.0
@@ -81,15 +82,18 @@ class Mirror:
         self._changed = threading.Condition()
         self._version = self._seen = 0
         self._stopped = threading.Event()
+        self._hangup = Hangup()
         self.lists = 0
 
     def __enter__(self) -> Self:
         for scope in self._scopes:
-            threading.Thread(target=self._keep, args=(scope,), daemon=True).start()
+            name = f"watch {scope.kind}"
+            threading.Thread(target=self._keep, args=(scope,), name=name, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
+        self._hangup.hang_up()
 
     def objects(self) -> dict[str, tuple[Manifest, ...]]:
         """Kind → objects, as they are known now."""
@@ -163,7 +167,7 @@ class Mirror:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": WATCH_SECONDS,
         }
-        for line in self._kube.stream(path, query, silence=SILENCE):
+        for line in self._kube.stream(path, query, silence=SILENCE, hangup=self._hangup):
             event = json.loads(line)
             said = event["object"]
             if event["type"] == "ERROR":

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
-from runbook_lib.errors import ServiceError
+from runbook_lib.errors import RolloutError, ServiceError
 from runbook_lib.kube.apply import apply_all
 from runbook_lib.kube.client import Kube, Manifest
 from runbook_lib.serving.revisions import LABEL, kept_revision, manifests_before, surplus
 from runbook_lib.serving.rollout import Rollout, Table, wait_ready
+from runbook_lib.serving.rollout_causes import cause_of_refusal
 
-__all__ = ["deploy", "pods_of", "roll_back", "undeploy"]
+__all__ = ["deploy", "pods_of", "refusal_named", "roll_back", "undeploy"]
 
 ISVC = "serving.kserve.io/inferenceservice"
 OnLine = Callable[[str], None]
@@ -34,7 +36,8 @@ def deploy(
     before is undone.
 
     Raises:
-        RolloutError: it can't become ready; with the cause. ServiceError: the server refuses it.
+        RolloutError: it can't become ready, or is refused; with the cause.
+        ServiceError: the server refuses it for a reason that no rule knows.
     """
     known = _revisions(kube, service, namespace)
 
@@ -49,7 +52,8 @@ def deploy(
         worst = next((one.cause for one in table.rows if one.cause), "")
         on_line(worst or (f"waiting for {table.waiting_for}" if table.waiting_for else "ready"))
 
-    apply_all(kube, manifests)
+    with refusal_named(service, namespace):
+        apply_all(kube, manifests)
     undo = back if on_failure == "rollback" and known else None
     done = wait_ready(kube, namespace, service, timeout=timeout, on_table=told, roll_back=undo)
     if (revision := kept_revision(service, namespace, manifests, known)) is not None:
@@ -57,6 +61,30 @@ def deploy(
         for name in surplus([*known, revision]):
             kube.delete("ControllerRevision", name, namespace)
     return done
+
+
+@contextmanager
+def refusal_named(service: str, namespace: str) -> Iterator[None]:
+    """A refusal of the API server that a rule knows, told with its cause.
+
+    Raises:
+        RolloutError: instead of the ServiceError that came.
+    """
+    try:
+        yield
+    except ServiceError as error:
+        known = cause_of_refusal(
+            error.why, kind="InferenceService", namespace=namespace, name=service
+        )
+        if known is None:
+            raise
+        raise RolloutError(
+            f"{error.what.rstrip('.')}: {known.title}.",
+            why=f"{known.why}\n{error.why}",
+            fix=f"{known.fix}\nConfirm: {known.confirm}",
+            page="06_troubleshoot",
+            cause=known.id,
+        ) from None
 
 
 def roll_back(

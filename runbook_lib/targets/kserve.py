@@ -130,12 +130,15 @@ class KServeTarget:
         self, profile: DeploymentProfile, repository: ModelRepository, replicas: int
     ) -> list[Change]:
         """Each object that would be made or changed, with what changes in it."""
-        manifests = render(intended(self.kube, profile, repository, replicas))
+        wanted = intended(self.kube, profile, repository, replicas)
+        manifests = render(wanted)
         # With the digest of what is applied an approval fits no other manifests.
         applied = digest_of(manifests).removeprefix("sha256:")[:12]
+        with kserve.refusal_named(wanted.name, wanted.namespace):
+            changes = changes_of(self.kube, manifests)
         return [
             dataclasses.replace(one, detail=f"{one.detail} manifests {applied}".strip())
-            for one in changes_of(self.kube, manifests)
+            for one in changes
         ]
 
     def deploy(

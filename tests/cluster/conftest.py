@@ -5,11 +5,15 @@ import time
 from dataclasses import dataclass
 
 import pytest
+import yaml
 
 from runbook_lib.errors import PreflightError
+from runbook_lib.kube.apply import apply_all
+from runbook_lib.kube.client import Kube
 from runbook_lib.lab.cluster import cluster as clusters
 from runbook_lib.lab.cluster.system import check_system
 from runbook_lib.lab.lab import Lab, current
+from runbook_lib.serving.manifests_roles import bindings, role_manifests
 from runbook_lib.serving.supervise import Owner
 
 SERVICE_ACCOUNT = "models"
@@ -73,6 +77,40 @@ def module_namespace(cluster):
     made = make_namespace(cluster)
     yield made
     delete_namespace(cluster, made)
+
+
+@pytest.fixture(scope="module")
+def sign_in(cluster, tmp_path_factory):
+    """A kubeconfig of a service account that has the named roles and nothing else."""
+    admin, undo = Kube.connect(cluster.kubeconfig), []
+
+    def make(account, names, namespace, secret):
+        about = {"name": account, "namespace": namespace}
+        made = [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": about}]
+        roles = role_manifests(names, namespace, storage_secret=secret)
+        bound = bindings(roles, namespace, account)
+        apply_all(admin, made + roles + bound)
+        undo.extend([*bound, *roles, *made])
+        path = admin.resource("ServiceAccount").path(namespace, account)
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token = admin.call("POST", f"{path}/token", None, asked)["status"]["token"]
+        return kubeconfig(cluster, token, namespace, tmp_path_factory.mktemp("account"))
+
+    yield make
+    for one in undo:
+        admin.delete(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace"))
+    admin.close()
+
+
+def kubeconfig(cluster, token, namespace, folder):
+    """The cluster's kubeconfig, with another user in it."""
+    said = yaml.safe_load(cluster.kubeconfig.read_text(encoding="utf-8"))
+    said["users"] = [{"name": "page", "user": {"token": token}}]
+    for one in said["contexts"]:
+        one["context"] |= {"user": "page", "namespace": namespace}
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(said), encoding="utf-8")
+    return path
 
 
 def make_namespace(cluster):

@@ -13,7 +13,9 @@ from runbook_lib.files import sha256_of
 from runbook_lib.lab.builder_commands import MODEL
 from runbook_lib.lab.cluster.home import NAMESPACE
 from runbook_lib.lab.cluster.host import read_host
+from runbook_lib.lab.repositories import access
 from runbook_lib.profile import DeploymentProfile, load_profile
+from runbook_lib.repository.stores import open_store
 from runbook_lib.targets.kserve import KServeTarget
 
 COMMIT = "c0ffee" + "0" * 34
@@ -25,6 +27,8 @@ def target(cluster):
     patch = pytest.MonkeyPatch()
     patch.setenv("RUNBOOK_LAB", cluster.folder.parent.name)
     patch.delenv("KUBECONFIG", raising=False)
+    # What the weights would have been sent to: nothing is sent here.
+    open_store("s3://models/engines/", access()).make_root()
     yield KServeTarget.connect()
     patch.undo()
 

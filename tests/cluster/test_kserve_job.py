@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runbook_lib.kube.client import Kube
-from runbook_lib.lab.cluster.home import NAMESPACE
+from runbook_lib.lab.cluster.home import NAMESPACE, SECRET
+from runbook_lib.profile import load_profile
 from runbook_lib.serving.kserve import undeploy
+from runbook_lib.serving.manifests_roles import PAGE_ROLES
 
 RUNBOOK = str(Path(sys.executable).parent / "runbook")
 SERVICE = "tiny-llama"
@@ -26,11 +29,11 @@ PAGES = (
 
 
 class Command:
-    """`runbook …` with the tests' cluster as the one at hand."""
+    """`runbook …` with the tests' cluster as the one at hand, as somebody of few rights."""
 
-    def __init__(self, cluster, folder):
-        own = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
-        self.env = own | {"RUNBOOK_LAB": cluster.folder.parent.name}
+    def __init__(self, cluster, folder, kubeconfig):
+        lab = cluster.folder.parent.name
+        self.env = os.environ | {"RUNBOOK_LAB": lab, "KUBECONFIG": str(kubeconfig)}
         self.folder = folder
 
     def __call__(self, *words, code=0):
@@ -53,8 +56,21 @@ def kube(cluster):
 
 
 @pytest.fixture(scope="module")
-def runbook(kube, cluster, tmp_path_factory):
-    return Command(cluster, tmp_path_factory.mktemp("kserve"))
+def commands(kube, cluster, sign_in, tmp_path_factory):
+    """`runbook …` as an account that has a page's roles and nothing else; all in one folder."""
+    folder = tmp_path_factory.mktemp("kserve")
+
+    def make(page):
+        account = f"page-{page[:2]}"
+        return Command(cluster, folder, sign_in(account, PAGE_ROLES[page], NAMESPACE, SECRET))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def runbook(commands):
+    """With the roles of page 05, which takes what every page before it takes."""
+    return commands("05_tradeoffs")
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +135,14 @@ def test_a_healthy_service_has_no_finding(artifact):
     assert "InferenceService tiny-llama" in found["sources"]
 
 
+def test_troubleshooting_needs_no_more_than_its_own_roles(commands, job):
+    words = ("--profile", "lab/tiny", "--target", "kserve", "--resume", job["folder"])
+    again = commands("06_troubleshoot")("run", "06_troubleshoot", *words, "-p", "drill=false")
+    found = json.loads((Path(again["folder"]) / "artifacts/diagnosis.json").read_text())
+    assert found["findings"] == []
+    assert not [source for source, said in found["sources"].items() if "not read" in said]
+
+
 def test_deploying_the_same_again_would_change_nothing(runbook, stored):
     words = ("--target", "kserve", "--repository", stored, "--replicas", "2", "--dry-run")
     told = runbook("deploy", "lab/tiny", *words)
@@ -135,8 +159,15 @@ def test_a_change_can_be_rolled_back(runbook, stored, kube):
         live = kube.get("InferenceService", SERVICE, NAMESPACE)
         return live["spec"]["predictor"]["minReplicas"]
 
-    words = ("--target", "kserve", "--repository", stored, "--approve", "auto")
-    runbook("deploy", "lab/tiny", *words, "--replicas", "1")
+    # Of somebody whose weights are not here: the stored tokenizer counts, the stored engine is judged.
+    given = load_profile("lab/tiny").value.model_dump(mode="json") | {"weights": "hf://not/here"}
+    other = runbook.folder / "other.yaml"
+    other.write_text(yaml.safe_dump(given), encoding="utf-8")
+    words = (str(other), "--target", "kserve", "--repository", stored, "--replicas", "1")
+    told = runbook("deploy", *words, "--dry-run")
+    assert any("-    minReplicas: 2" in text for text in told["diffs"].values())
+    service = runbook("deploy", *words, "--approve", "auto")
+    assert service["smoke_answer"]
     assert replicas() == 1
     runbook("rollback", "lab/tiny")
     assert replicas() == 2

@@ -1,7 +1,8 @@
 """Each shipped role is enough for its page, as a service account that has nothing else."""
 
+import itertools
+
 import pytest
-import yaml
 
 from runbook_lib.errors import PreflightError, RunbookError
 from runbook_lib.kube.apply import apply_all
@@ -9,7 +10,7 @@ from runbook_lib.kube.client import Kube
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.serving.kserve_words import find_kserve
 from runbook_lib.serving.manifests import render
-from runbook_lib.serving.manifests_roles import PAGE_ROLES, ROLES, bindings, role_manifests
+from runbook_lib.serving.manifests_roles import PAGE_ROLES, ROLES, role_manifests
 from runbook_lib.serving.manifests_target import deployment
 from runbook_lib.serving.rollout_status import status_table
 
@@ -32,42 +33,17 @@ def admin(cluster):
 
 
 @pytest.fixture
-def acting(cluster, admin, module_namespace, tmp_path):
+def acting(sign_in, module_namespace, request):
     """A connection as a service account that has the named roles and nothing else."""
-    undo = []
+    count = itertools.count()
 
     def make(*names):
-        namespace, account = str(module_namespace), f"page-{len(undo)}-{tmp_path.name[-6:]}"
-        account = account.lower().replace("_", "-").strip("-")
-        made = [
-            {
-                "apiVersion": "v1",
-                "kind": "ServiceAccount",
-                "metadata": {"name": account, "namespace": namespace},
-            }
-        ]
-        roles = role_manifests(names, namespace, storage_secret=module_namespace.secret)
-        apply_all(admin, made + roles + bindings(roles, namespace, account))
-        undo.extend(bindings(roles, namespace, account))
-        undo.extend(one for one in roles if one["kind"] == "ClusterRole")
-        path = admin.resource("ServiceAccount").path(namespace, account)
-        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        token = admin.call("POST", f"{path}/token", None, asked)["status"]["token"]
-        return Kube.connect(kubeconfig(cluster, token, namespace, tmp_path / f"{account}.yaml"))
+        test = request.node.name.replace("_", "-")[:30].strip("-").lower()
+        account = f"{test}-{next(count)}"
+        secret = module_namespace.secret
+        return Kube.connect(sign_in(account, names, str(module_namespace), secret))
 
-    yield make
-    for one in undo:
-        admin.delete(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace"))
-
-
-def kubeconfig(cluster, token, namespace, path):
-    """The cluster's kubeconfig, with another user in it."""
-    said = yaml.safe_load(cluster.kubeconfig.read_text(encoding="utf-8"))
-    said["users"] = [{"name": "page", "user": {"token": token}}]
-    for one in said["contexts"]:
-        one["context"] |= {"user": "page", "namespace": namespace}
-    path.write_text(yaml.safe_dump(said), encoding="utf-8")
-    return path
+    return make
 
 
 def refused(action):

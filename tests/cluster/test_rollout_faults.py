@@ -19,8 +19,8 @@ from runbook_lib.errors import RolloutError, RunbookError
 from runbook_lib.kube.client import Kube
 from runbook_lib.lab.cluster.cluster import restart, stop_part
 from runbook_lib.repository.skeleton import skeleton
+from runbook_lib.serving.kserve import refusal_named
 from runbook_lib.serving.rollout import Rollout, wait_done, wait_ready
-from runbook_lib.serving.rollout_causes import cause_of_refusal
 from runbook_lib.serving.rollout_status import status_table
 from runbook_lib.serving.supervise import find
 
@@ -414,8 +414,10 @@ def test_a_webhook_that_is_down_is_named_by_the_wait_and_by_a_refused_change(pla
         restart(place.cluster, "kserve")
     assert outcome.error.cause == "webhook-down", str(outcome.error)
     assert "failed calling webhook" in outcome.error.why
-    where = {"kind": "InferenceService", "namespace": place.spaces["plain"], "name": "refused"}
-    assert cause_of_refusal(refused.value.why, **where).id == "webhook-down"
+    with pytest.raises(RolloutError) as told, refusal_named("refused", place.spaces["plain"]):
+        raise refused.value
+    assert told.value.cause == "webhook-down"
+    assert "failed calling webhook" in told.value.why
     assert place.wait("plain", "steady").done is not None, "it heals when the manager is back"
 
 

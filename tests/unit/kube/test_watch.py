@@ -135,6 +135,19 @@ def test_changes_reach_the_copy_and_a_kind_is_written_on_each_object(serve):
         assert {one["kind"] for one in mirror.objects()["Pod"]} == {"Pod"}
 
 
+def test_a_mirror_that_is_left_ends_its_watches_at_once(serve):
+    before = set(threading.enumerate())
+    with Mirror(serve(Script([listing(pod("a", 1))])), [SCOPE, Scope("Node")]) as mirror:
+        mirror.wait_known(10)
+        keepers = [
+            one for one in set(threading.enumerate()) - before if one.name.startswith("watch ")
+        ]
+        assert len(keepers) == 2
+    for one in keepers:
+        one.join(2)
+    assert not [one for one in keepers if one.is_alive()]
+
+
 def test_a_watch_that_ends_goes_on_where_it_was_and_lists_nothing_again(serve):
     bookmark = {"kind": "Pod", "metadata": {"resourceVersion": "40"}}
     script = Script(
