@@ -78,6 +78,35 @@ def repo_fix(folder: Path, output: Path | None, backends: str, as_json: bool) ->
     return 0 if fixed.ok else 1
 
 
+@repo.command("edit")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("changes", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@AS_JSON
+def repo_edit(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
+    """Set fields of a config.pbtxt in place; its comments stay. Shows what changed.
+
+    A field is a path: max_batch_size, dynamic_batching.max_queue_delay_microseconds,
+    input.text_input.optional, parameters.kv_cache_free_gpu_mem_fraction.
+    """
+    from runbook_lib.repository.config_edit import edit_file
+
+    changed = edit_file(config, changes)
+    say(changed.to_dict() | {"ok": True}, str(changed), as_json)
+
+
+@repo.command("diff")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@AS_JSON
+def repo_diff(old: Path, new: Path, as_json: bool) -> int:
+    """Compare two config.pbtxt as Triton reads them; ends with 1 where they differ."""
+    from runbook_lib.repository.config_diff import diff_files
+
+    found = diff_files(old, new)
+    say(found.to_dict(), str(found), as_json)
+    return 1 if found.fields else 0
+
+
 @repo.command("skeleton")
 @click.argument("folder", type=click.Path(path_type=Path))
 @AS_JSON

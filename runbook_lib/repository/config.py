@@ -1,14 +1,19 @@
-"""Triton's `config.pbtxt`: templates filled, text parsed and written."""
+"""Triton's `config.pbtxt`: templates filled, text parsed and written.
+
+What a name means is asked of the messages that tritonclient brings, Triton's own.
+"""
 
 from __future__ import annotations
 
+import difflib
+import re
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runbook_lib.errors import RepositoryError
 
-__all__ = ["fill_template", "format_config", "parse_config", "quoted"]
+__all__ = ["fill_template", "format_config", "near", "parse_config", "quoted"]
 
 
 def fill_template(text: str, values: Mapping[str, str], *, where: str) -> str:
@@ -45,7 +50,8 @@ def parse_config(text: str, *, where: str) -> Any:
     """Parse a `config.pbtxt` into Triton's `inference.ModelConfig` message.
 
     Raises:
-        RepositoryError: the text is not one; the parser's line and column are in `why`.
+        RepositoryError: the text is not one; the parser's line and column are in `why`, and the
+            nearest name that is known in `fix`.
     """
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
@@ -56,8 +62,39 @@ def parse_config(text: str, *, where: str) -> Any:
         raise RepositoryError(
             f"{where} is not a Triton model configuration.",
             why=str(error),
-            fix="Correct the line named above; string tensors are TYPE_STRING in this file.",
+            fix=_hint(text, error),
         ) from error
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant, as advice; else all of them."""
+    words = list(known)
+    if found := difflib.get_close_matches(word, words, n=1, cutoff=0.5):
+        return f"Did you mean {found[0]}?"
+    return f"Known are {', '.join(words)}." if words else "There is none."
+
+
+UNKNOWN_FIELD = re.compile(r'type "([\w.]+)" (?:has no field|does not have a field) named "(\w+)"')
+UNKNOWN_WORD = re.compile(r'[Ee]num type "([\w.]+)" has no value (?:named|with name) "?(\w+)')
+WIRE_NAMES = {"TYPE_BYTES", "BYTES", "STRING"}
+
+
+def _hint(text: str, error: Any) -> str:
+    """What to write instead of what the parser does not know."""
+    from tritonclient.grpc import model_config_pb2
+
+    pool, said = model_config_pb2.DESCRIPTOR.pool, str(error)
+    lines = text.split("\n")
+    number = error.GetLine() or 1
+    if number <= len(lines) and "${" in lines[number - 1]:
+        return "Give the placeholder a value: Triton fills none."
+    if found := UNKNOWN_FIELD.search(said):
+        return near(found[2], pool.FindMessageTypeByName(found[1]).fields_by_name)
+    if found := UNKNOWN_WORD.search(said):
+        if found[2] in WIRE_NAMES:
+            return "Write TYPE_STRING: BYTES is its name on the wire only."
+        return near(found[2], pool.FindEnumTypeByName(found[1]).values_by_name)
+    return "Correct the line named above; string tensors are TYPE_STRING in this file."
 
 
 def format_config(config: Any) -> str:
