@@ -135,7 +135,23 @@ PAGES: tuple[Page, ...] = (
         "Says whether the model fits, in which shapes, with which commands, and what the next pages cost.",
         "nothing outside the run's folder",
         5,
-        COMMON,
+        (
+            *COMMON,
+            Parameter(
+                "traffic",
+                "str",
+                "",
+                "CSV or JSON lines of prompt and answer lengths, or a load profile; empty: the profile's load",
+            ),
+            Parameter(
+                "price_per_hour",
+                "float",
+                0.0,
+                "of one GPU, in your currency; 0 tells no cost",
+                minimum=0,
+                maximum=100_000,
+            ),
+        ),
         "plan",
     ),
     Page(
