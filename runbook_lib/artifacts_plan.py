@@ -11,7 +11,18 @@ from pydantic import Field
 
 from runbook_lib.values import Artifact, Limits, Track, Value, in_lines, size_text
 
-__all__ = ["Choice", "Estimate", "MemoryPart", "Placement", "Plan", "Shape", "Shrink", "TrafficFit"]
+__all__ = [
+    "Choice",
+    "Estimate",
+    "MemoryPart",
+    "Placement",
+    "Plan",
+    "Rate",
+    "Shape",
+    "Shrink",
+    "Speed",
+    "TrafficFit",
+]
 
 SHOWN = 4  # ways to shrink, or sets of GPUs, that a screen shows; JSON has them all
 
@@ -105,6 +116,7 @@ class TrafficFit(Value):
 
     source: str
     requests: int = Field(gt=0)
+    mean_input: float
     mean_tokens: float
     longest_input: int
     longest_total: int
@@ -129,6 +141,48 @@ class TrafficFit(Value):
                 *self.notes,
             ]
         )
+
+
+class Rate(Value):
+    """Output tokens per second of one copy of the model with so many sequences at once."""
+
+    batch: int = Field(gt=0)
+    low: float
+    value: float
+    high: float
+
+
+class Speed(Value):
+    """How fast one copy of the model will be, estimated; every figure has its interval.
+
+    `bound` is what takes most of a step (`memory`, `compute`, `communication` or `overhead`),
+    `shares` the share of each part; up to `knee` sequences a batch is nearly free. `nearest` is how
+    many published points are like this plan, `rates` are the throughput at other batches, and
+    `beyond` says what no published point covers.
+    """
+
+    input_len: int = Field(gt=0)
+    output_len: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    prefill: Estimate
+    decode: Estimate
+    throughput: Estimate
+    bound: str
+    shares: dict[str, float]
+    knee: int
+    nearest: int
+    rates: tuple[Rate, ...]
+    beyond: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        figures = (
+            f"{one.name}: {_short(one.value)} {one.unit} ({_short(one.low)} to {_short(one.high)})"
+            for one in (self.prefill, self.decode, self.throughput)
+        )
+        load = f"{self.batch} sequences of {self.input_len} and {self.output_len} tokens"
+        step = f"a step is bound by {self.bound}; batching is nearly free up to {self.knee}"
+        beyond = (f"outside what is published: {one}" for one in self.beyond)
+        return in_lines([f"{load}, {self.throughput.basis}", *figures, step, *beyond])
 
 
 class Choice(Value):
@@ -175,6 +229,7 @@ class Plan(Artifact):
     memory: tuple[MemoryPart, ...]
     commands: tuple[tuple[str, ...], ...]
     estimates: tuple[Estimate, ...] = ()
+    speed: Speed | None = None
     traffic: TrafficFit | None = None
     shrinks: tuple[Shrink, ...] = ()
     placements: tuple[Placement, ...] = ()
@@ -203,6 +258,7 @@ class Plan(Artifact):
             ("runs on", in_lines(map(str, self.placements[:SHOWN]))),
             ("holds its batch", in_lines(map(str, self.whole_batch[:SHOWN]))),
             (f"preset {self.preset}", in_lines(map(str, self.choices))),
+            ("speed", "" if self.speed is None else str(self.speed)),
             ("would take", in_lines(str(one) for one in self.estimates)),
             ("commands", in_lines(shlex.join(argv) for argv in self.commands)),
             ("notes", in_lines(self.notes)),
@@ -226,3 +282,7 @@ class Plan(Artifact):
         many = f"{tp * pp} x " if tp * pp > 1 else ""
         split = f", tp {tp}, pp {pp}" if many else ""
         return f"{many}{self.device}, {size_text(self.device_bytes)}{split}"
+
+
+def _short(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"

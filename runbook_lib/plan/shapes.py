@@ -85,6 +85,7 @@ def traffic_fit(
     return TrafficFit(
         source=traffic.source,
         requests=len(requests),
+        mean_input=sum(one.input for one in requests) / len(requests),
         mean_tokens=sum(lengths) / len(lengths),
         longest_input=max(one.input for one in requests),
         longest_total=max(lengths),

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runbook_lib.artifacts_plan import Choice, Estimate, Plan
+from runbook_lib.artifacts_plan import Choice, Estimate, Plan, Speed
 from runbook_lib.engine.commands import Command, commands, notes
 from runbook_lib.errors import PlanError
 from runbook_lib.hardware import Device, device, gpu, gpu_names
@@ -17,12 +17,13 @@ from runbook_lib.lab import environment
 from runbook_lib.lab.builder_commands import build_commands, weights_folder
 from runbook_lib.lab.cpu import isa_level
 from runbook_lib.lab.engines import past_builds
-from runbook_lib.plan.cost import build_estimates, check_price
+from runbook_lib.plan.cost import build_estimates, check_price, million_tokens
 from runbook_lib.plan.facts import ModelFacts, known_config, model_facts
 from runbook_lib.plan.fit import plan
 from runbook_lib.plan.fit_memory import memory_of
 from runbook_lib.plan.presets import choices, then
 from runbook_lib.plan.shapes import Traffic, traffic_fit
+from runbook_lib.plan.speed import speed
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.study.planned_traffic import planned_traffic
 
@@ -60,17 +61,36 @@ def plan_profile(
     commands_of = [one.argv for one in _commands(asked)]
     made = plan(asked, facts, where, commands=commands_of, among=_among(asked, where))
     met = None if lengths is None else traffic_fit(asked, facts, where, lengths)
-    told = notes(asked) if asked.track == "engine" else []
-    return made.model_copy(
+    made = made.model_copy(
         update={
             "fits": made.fits and (met is None or met.fits),
             "traffic": met,
             "preset": preset,
             "choices": chosen,
-            "estimates": _estimates(asked, facts, price_per_hour),
-            "notes": (*made.notes, *(then(preset) if preset else ()), *told, *_assumed(asked)),
         }
     )
+    fast, missing = _speed(asked, facts, where, made)
+    told = notes(asked) if asked.track == "engine" else []
+    follows = then(preset) if preset else ()
+    return made.model_copy(
+        update={
+            "speed": fast,
+            "estimates": _estimates(asked, facts, price_per_hour, fast),
+            "notes": (*made.notes, *missing, *follows, *told, *_assumed(asked)),
+        }
+    )
+
+
+def _speed(
+    profile: DeploymentProfile, facts: ModelFacts, where: Device, made: Plan
+) -> tuple[Speed | None, list[str]]:
+    """The speed, or why none is estimated; the lab is measured, not estimated."""
+    if profile.track == "lab" or not made.max_concurrent_sequences:
+        return None, []
+    try:
+        return speed(profile, facts, where, made), []
+    except PlanError as error:
+        return None, [f"{error.what} {error.why}".strip()]
 
 
 def _choices(
@@ -143,18 +163,18 @@ def _memory_free() -> int:
 
 
 def _estimates(
-    profile: DeploymentProfile, facts: ModelFacts, price: float | None
+    profile: DeploymentProfile, facts: ModelFacts, price: float | None, fast: Speed | None
 ) -> tuple[Estimate, ...]:
     if profile.track == "lab":
         return _lab_estimates(profile)
-    if profile.track == "llmapi":
-        return ()
-    return build_estimates(
-        facts.parameters,
-        ranks=profile.world_size,
-        quantised=facts.in_force(profile.quantization) != "none",
-        price=price,
-    )
+    quantised = facts.in_force(profile.quantization) != "none"
+    ranks = profile.world_size
+    found: list[Estimate] = []
+    if profile.track == "engine":
+        found += build_estimates(facts.parameters, ranks=ranks, quantised=quantised, price=price)
+    if price is not None and fast is not None:
+        found.append(million_tokens(fast.throughput, ranks=ranks, price=price))
+    return tuple(found)
 
 
 def _lab_estimates(profile: DeploymentProfile) -> tuple[Estimate, ...]:

@@ -12,6 +12,7 @@ from runbook_lib.ui.figures.latency import latency_figure
 from runbook_lib.ui.figures.plan import concurrency_figure, memory_figure
 from runbook_lib.ui.figures.repository import repository_figure
 from runbook_lib.ui.figures.roofline import roofline_figure
+from runbook_lib.ui.figures.speed import speed_figure
 from runbook_lib.ui.figures.timeline import timeline_figure
 from runbook_lib.ui.figures.tradeoff import pareto_figure
 
@@ -26,5 +27,6 @@ __all__ = [
     "replicas_figure",
     "repository_figure",
     "roofline_figure",
+    "speed_figure",
     "timeline_figure",
 ]

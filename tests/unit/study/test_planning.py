@@ -213,3 +213,33 @@ def test_tight_shapes_are_those_of_the_traffic(tmp_path):
     assert (made.limits.max_input_len, made.limits.max_seq_len) == (149, 169)
     with pytest.raises(PlanError, match="traffic"):
         plan_profile(mine, preset="tight-shapes")
+
+
+def test_a_speed_is_estimated_at_the_traffics_lengths_and_tells_the_cost_of_tokens(tmp_path):
+    mine = profile("llama-7b", gpu="H100-SXM-80GB")
+    named = trace(tmp_path, (1000, 100), (2000, 300))
+    made = plan_profile(mine, traffic=named, price_per_hour=3.0)
+    assert (made.speed.input_len, made.speed.output_len) == (1500, 200)
+    assert made.speed.batch == min(64, made.traffic.sequences)
+    assert made.speed.throughput.low < made.speed.throughput.value < made.speed.throughput.high
+    (cost,) = (one for one in made.estimates if one.name == "a million output tokens")
+    assert cost.value == pytest.approx(3 / 3600 * 1e6 / made.speed.throughput.value, rel=1e-3)
+    assert cost.low < cost.value < cost.high
+
+
+def test_without_a_traffic_the_speed_is_that_of_the_longest_sequences():
+    made = plan_profile(profile("llama-7b", gpu="H100-SXM-80GB"))
+    assert (made.speed.input_len, made.speed.output_len) == (4096, 512)
+    assert made.speed.batch == made.max_concurrent_sequences
+
+
+def test_where_no_source_tells_the_speed_the_notes_do():
+    made = plan_profile(profile("llama-7b", gpu="H100-NVL-94GB"), price_per_hour=3.0)
+    assert made.fits
+    assert made.speed is None
+    assert any("can't be estimated" in note for note in made.notes)
+    assert not any("million" in one.name for one in made.estimates)
+
+
+def test_the_lab_is_measured_and_not_estimated():
+    assert plan_profile(profile("lab/tiny")).speed is None

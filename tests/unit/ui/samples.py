@@ -21,7 +21,7 @@ from runbook_lib.artifacts import (
     TradeOffRow,
     utc_now,
 )
-from runbook_lib.artifacts_plan import MemoryPart, Plan, TrafficFit
+from runbook_lib.artifacts_plan import Estimate, MemoryPart, Plan, Rate, Speed, TrafficFit
 from runbook_lib.ui import figures
 
 GIB = 1 << 30
@@ -220,6 +220,7 @@ FILES = (
 TRAFFIC = TrafficFit(
     source="trace.csv",
     requests=1000,
+    mean_input=1300.5,
     mean_tokens=1500.5,
     longest_input=4000,
     longest_total=4700,
@@ -247,7 +248,30 @@ def roofline(batches=(1, 2, 8, 64, 512), chosen=64, knee=100, bound="memory", ex
     )
 
 
+SPEED = Speed(
+    input_len=4096,
+    output_len=512,
+    batch=22,
+    prefill=Estimate(name="first", unit="s", value=0.09, low=0.07, high=0.12, basis="b"),
+    decode=Estimate(name="next", unit="s", value=0.02, low=0.01, high=0.03, basis="b"),
+    throughput=Estimate(name="r", unit="tokens/s", value=833, low=645, high=1096, basis="b"),
+    bound="memory",
+    shares={"matrices": 0.4, "cache": 0.6},
+    knee=13,
+    nearest=32,
+    rates=tuple(
+        Rate(batch=n, low=60 * n**0.8, value=75 * n**0.8, high=97 * n**0.8) for n in (1, 4, 22, 25)
+    ),
+)
+
 CASES = {
+    "a speed": lambda: figures.speed_figure(plan(*PARTS).model_copy(update={"speed": SPEED})),
+    "a speed at one batch": lambda: figures.speed_figure(
+        plan(*PARTS).model_copy(
+            update={"speed": SPEED.model_copy(update={"rates": SPEED.rates[:1], "batch": 1})}
+        )
+    ),
+    "no speed": lambda: figures.speed_figure(plan(*PARTS)),
     "memory that fits": lambda: figures.memory_figure(plan(*PARTS)),
     "memory that doesn't fit": lambda: figures.memory_figure(
         plan(*PARTS, device=24 * GIB, fits=False)
