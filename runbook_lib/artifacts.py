@@ -279,6 +279,9 @@ class Finding(Value):
     evidence: tuple[str, ...]
     score: float = Field(ge=0, le=1)
     page: str = ""
+    costs: str = ""
+    variant: str = ""
+    consequences: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = (
@@ -286,9 +289,11 @@ class Finding(Value):
             ("seen in", in_lines(self.evidence)),
             ("confirm", self.confirm),
             ("fix", self.fix),
+            ("costs", self.costs),
+            ("leads to", in_lines(self.consequences)),
         )
         return in_lines(
-            [f"{self.title} [{self.id}, {self.score:.2f}]", *(f"  {k}: {v}" for k, v in rows)]
+            [f"{self.title} [{self.id}, {self.score:.2f}]", *(f"  {k}: {v}" for k, v in rows if v)]
         )
 
 
@@ -301,6 +306,12 @@ class Diagnosis(Artifact):
     findings: tuple[Finding, ...] = ()
     not_explained: tuple[str, ...] = ()
     sources: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing that was read tells of trouble; a source that can't be read tells nothing."""
+        unread = {f"{name} {said}" for name, said in self.sources.items()}
+        return not self.findings and unread.issuperset(self.not_explained)
 
     def facts(self) -> list[tuple[str, str]]:
         """The findings, best first; then what is left open."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from runbook_lib.cli_deploy import DEPLOYING
+from runbook_lib.cli_diagnose import diagnose
 from runbook_lib.cli_engine import engine
 from runbook_lib.cli_parts import APPROVE, AS_JSON, PROFILE, bar, in_force, say
 from runbook_lib.cli_plan import plan
@@ -90,4 +91,4 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     return 1 if any(row.status == "failed" for row in found.rows) else 0
 
 
-STAGES = (plan, engine, repo, *DEPLOYING, bench, weigh)
+STAGES = (plan, engine, repo, *DEPLOYING, bench, weigh, diagnose)

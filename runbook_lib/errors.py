@@ -14,6 +14,7 @@
     │   └── RolloutError            a rollout is refused, can't become ready, or was not in time; its cause
     ├── LoadError                   a benchmark could not measure what it was asked to
     ├── LabError                    a part of the embedded lab could not be set up or started
+    ├── DiagnosisError              a rule or a piece of evidence can't be used
     ├── RecordError                 a record is missing, incomplete or was changed
     └── UsageError                  the command can't mean anything: exit code 2, all others end with 1
 
@@ -28,6 +29,7 @@ __all__ = [
     "AlreadyThereError",
     "ApprovalError",
     "BuildError",
+    "DiagnosisError",
     "EngineMismatchError",
     "LabError",
     "LoadError",
@@ -168,6 +170,10 @@ class LoadError(RunbookError):
 
 class LabError(RunbookError):
     """A part of the embedded lab could not be set up or started."""
+
+
+class DiagnosisError(RunbookError):
+    """A rule or a piece of evidence can't be used."""
 
 
 class RecordError(RunbookError):

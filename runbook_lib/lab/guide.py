@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.diagnose.evidence import collect
+from runbook_lib.diagnose.live import collect
 from runbook_lib.lab.lab import current
 from runbook_lib.repository.lint import lint
 from runbook_lib.repository.skeleton import guide_layout

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.artifacts import Diagnosis, ModelRepository, Replica, Service
-from runbook_lib.diagnose.evidence import Evidence, Line, collect
-from runbook_lib.diagnose.rules import diagnose
+from runbook_lib.diagnose.evidence import Evidence, Line
+from runbook_lib.diagnose.judge import diagnose
+from runbook_lib.diagnose.live import collect
 from runbook_lib.errors import RunbookError, ServiceError
 from runbook_lib.lab.lab import current
 from runbook_lib.serving.supervise import stop
@@ -35,11 +36,6 @@ SERVER = "triton-drill"
 SHOWN_GAUGE = re.compile(
     r"nv_trt_llm_(?P<family>request|kv_cache_block)_metrics\{.*_type=\"(?P<kind>\w+)\""
 )
-# The lab's Triton is a CPU build: it says these at each start, and nothing is wrong.
-HARMLESS = re.compile(
-    r"CudaDriverHelper has not been initialized|unable to create stream for ensemble"
-    r"|(failed|Unable) to allocate pinned system memory"
-)
 
 
 def evidence_of(service: Service) -> Evidence:
@@ -50,7 +46,6 @@ def evidence_of(service: Service) -> Evidence:
 
 def _evidence_of(replica: Replica) -> Evidence:
     found = collect(replica.http, replica.metrics, Path(replica.log))
-    lines = tuple(line for line in found.lines if not HARMLESS.search(line.text))
     named = {f"{replica.name} {source}": said for source, said in found.sources.items()}
     # A server that says nothing is a finding, not a gap: nothing else would tell of it.
     if not found.models:
@@ -58,8 +53,8 @@ def _evidence_of(replica: Replica) -> Evidence:
         gone = Line(
             "repository index", f"{replica.name} at {replica.http} does not answer: {reason}"
         )
-        return dataclasses.replace(found, lines=(gone, *lines), sources=named)
-    return dataclasses.replace(found, lines=lines, sources=named)
+        return dataclasses.replace(found, lines=(gone, *found.lines), sources=named)
+    return dataclasses.replace(found, sources=named)
 
 
 def sources_of(evidence: Evidence) -> Any:
@@ -70,9 +65,7 @@ def sources_of(evidence: Evidence) -> Any:
         ["WARN" if said.startswith("not read") else "PASS", source, said]
         for source, said in evidence.sources.items()
     ]
-    lines = (
-        f"{len(evidence.lines)} lines tell of trouble, {len(evidence.models)} models answered for"
-    )
+    lines = f"{len(evidence.lines)} lines kept, {len(evidence.models)} models answered for"
     return make(["", "source", "came of it"], rows, caption=lines)
 
 

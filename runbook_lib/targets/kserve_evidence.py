@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from runbook_lib.artifacts import Finding, Replica
+from runbook_lib.diagnose.cluster_causes import label_of
 from runbook_lib.diagnose.evidence import Evidence
+from runbook_lib.diagnose.reading import from_text
+from runbook_lib.errors import ServiceError
 from runbook_lib.files import write_whole
 from runbook_lib.kube.client import Kube
+from runbook_lib.serving.kserve import pods_of
 from runbook_lib.serving.rollout_causes import Cause
+from runbook_lib.serving.rollout_snapshot import containers
 from runbook_lib.serving.rollout_status import status_table
 from runbook_lib.targets.kserve_pods import CONTAINER
 
-__all__ = ["of_cluster", "with_log"]
+__all__ = ["logs_of", "of_cluster", "with_log"]
 
 TAIL_LINES = 20_000
 SCORE = 0.9
@@ -51,9 +57,34 @@ def of_cluster(kube: Kube, namespace: str, service: str) -> Evidence:
     return Evidence(sources=said, named=(_finding(own.cause),) if harms and own.cause else ())
 
 
+def logs_of(kube: Kube, namespace: str, service: str) -> Iterator[Evidence]:
+    """What each container of the service's pods said, and before its last restart.
+
+    Raises:
+        RunbookError: pods or logs may not be read.
+    """
+    for pod in pods_of(kube, service, namespace):
+        name = pod["metadata"]["name"]
+        for status, _ in containers(pod):
+            runs = (False, True) if status.get("restartCount", 0) else (False,)
+            for previous in runs:
+                yield _log_of(kube, namespace, name, str(status["name"]), previous=previous)
+
+
+def _log_of(kube: Kube, namespace: str, pod: str, container: str, *, previous: bool) -> Evidence:
+    """A container that has not started yet has no log: that is no gap."""
+    source = f"{pod}/{container}{' before its restart' if previous else ''}"
+    try:
+        text = kube.logs(pod, namespace, container=container, previous=previous, tail=TAIL_LINES)
+    except ServiceError as error:
+        return Evidence(sources={source: f"no log: {error.why or error.what}"})
+    return from_text(source, text)
+
+
 def _finding(cause: Cause) -> Finding:
     return Finding(
-        id=cause.id,
+        id=label_of(cause.id),
+        variant=cause.id,
         title=cause.title,
         cause=cause.why,
         confirm=cause.confirm,

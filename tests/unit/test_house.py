@@ -30,7 +30,7 @@ LAYERS = (
     ("errors",),
     ("values",),
     ("artifacts",),
-    ("changes", "files", "places", "hardware", "parameters", "profile"),
+    ("changes", "files", "masking", "places", "hardware", "parameters", "profile"),
     ("kube",),
     STAGES,
     ("ui",),
@@ -55,6 +55,7 @@ HEAVY = {
     "papermill",
     "plotly",
     "pydantic",
+    "re2",
     "tritonclient",
 }
 LONGEST = 400
