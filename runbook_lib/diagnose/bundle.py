@@ -25,8 +25,8 @@ EVIDENCE, MANIFEST = "evidence.json", "MANIFEST.txt"
 FORMAT = 1
 LARGEST = 200_000_000
 # What a file that is no bundle, or a cut one, ends in; the archive and the document each have theirs.
-BROKEN = (OSError, EOFError, LookupError, TypeError, ValueError, RecursionError)
-BROKEN += (tarfile.TarError, zlib.error)
+BAD_ARCHIVE = (OSError, EOFError, tarfile.TarError, zlib.error)
+BAD_DOCUMENT = (LookupError, TypeError, ValueError, RecursionError)
 
 
 def write_bundle(evidence: Evidence, path: Path) -> list[str]:

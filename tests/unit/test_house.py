@@ -285,7 +285,9 @@ def named(pattern, leave_out):
 
 
 def test_no_file_names_a_folder_of_somebodys_machine():
-    assert named(PRIVATE, leave_out=()) == []
+    """But for the lines of public threads, which are quoted as they were said there."""
+    quoted = {name for name in committed() if name.startswith("runbook_lib/diagnose/rules/")}
+    assert named(PRIVATE, leave_out=quoted) == []
 
 
 def test_no_file_names_a_package_registry():
