@@ -71,6 +71,8 @@ class Engine(Artifact):
     inputs_digest: str
     built_at: AwareDatetime
     reused: bool = False
+    peak_memory_bytes: int | None = None
+    peak_disk_bytes: int | None = None
 
     def facts(self) -> list[tuple[str, str]]:
         """What it is, where it belongs, and what it took."""
@@ -82,6 +84,8 @@ class Engine(Artifact):
             ("limits", str(self.identity.limits)),
             ("build", f"{self.build_seconds:.1f} s, ended {ended:%Y-%m-%d %H:%M} UTC"),
             ("phases", ", ".join(f"{one.name} {one.seconds:.2f} s" for one in self.phases)),
+            ("most memory", size_text(self.peak_memory_bytes) if self.peak_memory_bytes else ""),
+            ("most disk", size_text(self.peak_disk_bytes) if self.peak_disk_bytes else ""),
             ("folder", self.path),
         ]
 

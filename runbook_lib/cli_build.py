@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from runbook_lib.cli_parts import (
+    APPROVE,
     AS_JSON,
     PROFILE,
     bar,
@@ -17,24 +22,85 @@ from runbook_lib.cli_parts import (
     say,
 )
 
-__all__ = ["ENGINES"]
+__all__ = ["BUILDER_CMD", "ENGINES", "WithPlaceholders", "ended_by_sigterm"]
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 
 
-@click.command("build")
-@PROFILE
-@click.option("--rebuild", is_flag=True, help="Build again although the receipt holds.")
-@AS_JSON
-def build(profile: str, rebuild: bool, as_json: bool) -> None:
-    """Build the engine of a lab profile, or keep the one whose receipt holds."""
-    from runbook_lib.lab.engines import build as build_engine
-    from runbook_lib.places import cache_dir
+class WithPlaceholders(click.Command):
+    """A command whose help ends with what a template of a build command may say."""
 
-    value = in_force(profile)
-    with bar("Building") as told:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Read from the templates' own table, which is loaded only here."""
+        from runbook_lib.engine.template import PLACEHOLDERS
+
+        with formatter.section("Placeholders of --builder-cmd"):
+            formatter.write_dl([(f"{{{name}}}", told) for name, told in PLACEHOLDERS.items()])
+        super().format_epilog(ctx, formatter)
+
+
+BUILDER_CMD = click.option(
+    "--builder-cmd",
+    metavar="TEMPLATE",
+    help="A build command of your own, with {placeholders}; no shell takes part. A trtllm-build line "
+    "of any release, and the guide's, is translated for the profile's.",
+)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a step like Ctrl-C, so that it takes everything with it that it started."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.command("build", cls=WithPlaceholders)
+@PROFILE
+@BUILDER_CMD
+@click.option(
+    "--runner",
+    type=click.Choice(["process", "podman", "job"]),
+    default="process",
+    show_default=True,
+    help="On this machine, in a container of the serving image (podman or docker), or as a Job of the "
+    "cluster of $KUBECONFIG.",
+)
+@click.option("--rebuild", is_flag=True, help="Build again although the receipt holds.")
+@APPROVE
+@AS_JSON
+def build(  # noqa: PLR0917 - click passes an argument for each option
+    profile: str,
+    builder_cmd: str | None,
+    runner: str,
+    rebuild: bool,
+    approve: str,
+    as_json: bool,
+) -> None:
+    """Build the engine of a profile, or keep the one whose receipt holds.
+
+    A Job changes the cluster: it needs --approve.
+    """
+    from runbook_lib.places import cache_dir
+    from runbook_lib.targets.builders import builder_for
+
+    value = in_force(profile, builder_cmd=builder_cmd)
+    builder = builder_for(value, runner)
+    if runner == "job":
+        from runbook_lib.record.approval import ChangePlan, decide
+
+        intended = ChangePlan("build", tuple(builder.build_changes(value, rebuild=rebuild)))
+        click.echo(str(intended), err=True)
+        decide(intended, approve, value.approve, [])
+    with ended_by_sigterm(), bar("Building") as told:
         log = cache_dir() / "logs" / f"build-{value.model_name}.log"
-        made = build_engine(value, log, told, rebuild=rebuild)
+        made = builder.build(value, log, told, rebuild=rebuild)
     say(made.model_dump(mode="json"), str(made), as_json)
 
 

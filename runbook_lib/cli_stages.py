@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from runbook_lib.cli_build import BUILDER_CMD, WithPlaceholders, ended_by_sigterm
 from runbook_lib.cli_deploy import DEPLOYING
 from runbook_lib.cli_diagnose import diagnose
 from runbook_lib.cli_engine import engine
@@ -34,8 +35,9 @@ def bench(url: str, load_name: str, model: str, output: Path | None, as_json: bo
     return 1 if found.failed else 0
 
 
-@click.command("tradeoffs")
+@click.command("tradeoffs", cls=WithPlaceholders)
 @PROFILE
+@BUILDER_CMD
 @click.option("--requests", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--concurrency", type=click.IntRange(1, 4096), default=4, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=48, show_default=True)
@@ -51,6 +53,7 @@ def bench(url: str, load_name: str, model: str, output: Path | None, as_json: bo
 @AS_JSON
 def weigh(  # noqa: PLR0917 - click passes an argument for each option
     profile: str,
+    builder_cmd: str | None,
     requests: int,
     concurrency: int,
     max_tokens: int,
@@ -67,7 +70,7 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     from runbook_lib.study.guide_csv import append_rows, check_file
     from runbook_lib.targets.lab import LabTarget
 
-    value = in_force(profile)
+    value = in_force(profile, builder_cmd=builder_cmd)
     asked = {"requests": requests, "concurrency": concurrency, "max_tokens": max_tokens, "seed": 7}
     load, cells = loads.study_load(asked), tradeoffs.cells_of(value)
     check_file(output)
@@ -76,7 +79,7 @@ def weigh(  # noqa: PLR0917 - click passes an argument for each option
     )
     click.echo(str(intended), err=True)
     decide(intended, approve, value.approve, [])
-    with bar("Weighing") as told, at_hand("tradeoffs"):
+    with ended_by_sigterm(), bar("Weighing") as told, at_hand("tradeoffs"):
         found = tradeoffs.study(
             LabTarget(),
             value,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runbook_lib.artifacts import StoredFile, digest_of
+from runbook_lib.artifacts import StoredFile, digest_of, utc_now
 
 __all__ = ["content_digest", "list_files", "locked", "sha256_of", "whole_folder", "write_whole"]
 
@@ -71,12 +72,29 @@ def whole_folder(destination: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path, name: str = "lock", *, shared: bool = False) -> Iterator[None]:
+def locked(
+    folder: Path,
+    name: str = "lock",
+    *,
+    shared: bool = False,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Iterator[None]:
     """Hold a lock file: two that start, stop or build the same thing take turns.
 
-    Several may hold it `shared` at once; one that holds it alone waits for all of them.
+    Several may hold it `shared` at once; one that holds it alone waits for all of them. `on_wait` is
+    told who holds it, where that must be waited for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}").open("w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with (folder / f".{name}").open("a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            on_wait(f"Waiting: {handle.read(200) or 'another process'} holds {folder / name}")
+            fcntl.flock(handle, kind)
+        if not shared:
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {platform.node()} since {utc_now():%H:%M} UTC")
+            handle.flush()
         yield

@@ -138,7 +138,7 @@ class DeploymentProfile(Section):
     builder_flags: dict[str, bool | int | str] = Field(default_factory=dict)
     """Switches of the builder."""
     builder_cmd: Text | None = None
-    """Template of a build command of your own."""
+    """Template of a build command of your own, with the profile's values as {placeholders}."""
     runtime_env: dict[str, str] = Field(default_factory=dict)
     """Further environment variables of the server."""
     gpu: Line | None = None
@@ -301,7 +301,7 @@ def _lab_problems(profile: DeploymentProfile) -> Iterable[tuple[str, str]]:
             "optimization_level",
             "0 without quantization: it keeps activations unquantised, which they are then anyway",
         )
-    for field in ("trtllm_version", "gpu", "builder_cmd"):
+    for field in ("trtllm_version", "gpu"):
         if getattr(profile, field) is not None:
             yield field, "has no meaning in the lab; leave it out"
     if profile.builder_flags:

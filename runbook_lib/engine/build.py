@@ -6,40 +6,32 @@ inputs finds the first one's receipt, checks every file against it, and runs not
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import re
-import shlex
 import shutil
-import signal
-import subprocess
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.artifacts import Engine, EngineIdentity, Phase, digest_of, utc_now
-from runbook_lib.engine.commands import Command
+from runbook_lib.artifacts import Engine, EngineIdentity, Phase, StoredFile, digest_of, utc_now
+from runbook_lib.engine.build_receipt import RECEIPT
+from runbook_lib.engine.build_run import Run
+from runbook_lib.engine.command import Command
+from runbook_lib.engine.runner import ProcessRunner, Runner
 from runbook_lib.errors import BuildError
 from runbook_lib.files import content_digest, list_files, locked, write_whole
 
-__all__ = ["build_once", "kept_engine", "past_build_seconds"]
+__all__ = ["Identity", "build_once", "kept_engine", "past_build_seconds"]
 
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
-RECEIPT = "receipt.json"
-PHASE = re.compile(r"\[[a-z-]+\] phase (?P<name>\S+) done (?P<seconds>[0-9.]+)")
+Identity = Callable[[Path, tuple[StoredFile, ...]], EngineIdentity]
 
 
 def build_once(
     commands: Callable[[Path], Sequence[Command]],
-    identity: Callable[[Path], EngineIdentity],
+    identity: Identity,
     *,
     inputs: Mapping[str, Any],
     store: Path,
@@ -47,29 +39,43 @@ def build_once(
     on_line: Callable[[str], None] = lambda _: None,
     timeout: float = 3600.0,
     rebuild: bool = False,
+    runner: Runner | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> Engine:
     """The engine of these inputs: the one in `store` whose receipt holds, else a new one.
 
     Args:
         commands: the commands that build into a work folder; the engine is its subfolder `engine`.
-        identity: reads an engine directory's identity.
+        identity: reads an engine directory's identity, given its files.
         inputs: everything the result depends on, as plain values; their digest is the engine's key.
         store: folder of all kept engines. Two builds of one key take turns.
         log: where the commands' whole output goes.
         on_line: is told each line of that output.
         timeout: seconds for all commands together.
         rebuild: build again although a receipt holds; the old engine stays until the new one is whole.
+        runner: where the commands run; by default as processes of this machine.
+        where: what the receipt tells of this machine, such as `sm` and `gpu`.
 
     Raises:
         BuildError: a command failed, was stopped, or took too long; nothing half-built is kept.
     """
     key, folder = _place(inputs, store)
-    with locked(store, f"{folder.name}.lock"):
+    with locked(store, f"{folder.name}.lock", on_wait=on_line):
         if not rebuild and (kept := _kept(folder, key, identity)) is not None:
             on_line(f"The receipt of {kept.built_at:%Y-%m-%d %H:%M} UTC holds: nothing is built.")
             return kept
         on_line(f"Building {folder.name}")
-        _build(commands, folder, key, log=log, on_line=on_line, timeout=timeout)
+        _build(
+            commands,
+            identity,
+            folder,
+            key,
+            runner or ProcessRunner(),
+            log=log,
+            on_line=on_line,
+            timeout=timeout,
+            where=where or {},
+        )
         built = _kept(folder, key, identity)
     if built is None:
         raise BuildError(
@@ -80,9 +86,7 @@ def build_once(
     return built.model_copy(update={"reused": False})
 
 
-def kept_engine(
-    inputs: Mapping[str, Any], identity: Callable[[Path], EngineIdentity], *, store: Path
-) -> Engine | None:
+def kept_engine(inputs: Mapping[str, Any], identity: Identity, *, store: Path) -> Engine | None:
     """The engine of these inputs if a receipt holds; builds nothing."""
     key, folder = _place(inputs, store)
     return _kept(folder, key, identity)
@@ -102,7 +106,7 @@ def _place(inputs: Mapping[str, Any], store: Path) -> tuple[str, Path]:
     return key, store / key.removeprefix("sha256:")[:16]
 
 
-def _kept(folder: Path, key: str, identity: Callable[[Path], EngineIdentity]) -> Engine | None:
+def _kept(folder: Path, key: str, identity: Identity) -> Engine | None:
     """The engine of a folder when its receipt names these inputs and every file is as it was."""
     try:
         receipt = json.loads((folder / RECEIPT).read_bytes())
@@ -115,7 +119,7 @@ def _kept(folder: Path, key: str, identity: Callable[[Path], EngineIdentity]) ->
             return None
         return Engine(
             path=str(folder),
-            identity=identity(folder),
+            identity=identity(folder, files),
             files=files,
             engine_digest=digest,
             size_bytes=sum(file.size for file in files),
@@ -125,31 +129,45 @@ def _kept(folder: Path, key: str, identity: Callable[[Path], EngineIdentity]) ->
             inputs_digest=key,
             built_at=datetime.fromisoformat(receipt["built_at"]),
             reused=True,
+            **_peaks(receipt),
         )
-    except (KeyError, TypeError, ValueError):  # no digest covers the receipt itself
+    except (KeyError, TypeError, ValueError, BuildError):  # no digest covers the receipt itself
         return None
+
+
+def _peaks(receipt: Mapping[str, Any]) -> dict[str, int | None]:
+    """Peaks that were seen; one of 0 was not."""
+    found = receipt.get("peaks")
+    told = found if isinstance(found, dict) else {}
+    return {f"peak_{name}": told.get(name) or None for name in ("memory_bytes", "disk_bytes")}
 
 
 def _build(
     commands: Callable[[Path], Sequence[Command]],
+    identity: Identity,
     folder: Path,
     key: str,
+    runner: Runner,
     *,
     log: Path,
     on_line: Callable[[str], None],
     timeout: float,
+    where: Mapping[str, str],
 ) -> None:
-    began, phases = time.monotonic(), list[Phase]()
+    began = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     # What a killed build of this key left, which the lock now says is nobody's.
     for left in folder.parent.glob(f".{folder.name}.*/"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         work = Path(name)
+        run = Run(runner, work, log, on_line, until=began + timeout)
+        for step in runner.prepare(folder.name):
+            run.step(step)
         steps = commands(work)
-        for step in steps:
-            phases += _run(step, log, on_line, timeout - (time.monotonic() - began))
-        seconds = time.monotonic() - began
+        for number, step in enumerate(steps, 1):
+            on_line(f"Step {number} of {len(steps)}: {step.step}")
+            run.step(step)
         engine = work / "engine"
         if not (engine / "config.json").is_file():
             raise BuildError(
@@ -157,120 +175,20 @@ def _build(
                 why=f"{engine / 'config.json'} is missing.",
                 fix=f"Read what the commands said: {log}",
             )
+        files = list_files(engine, leave_out=[RECEIPT])
         receipt = {
             "inputs": key,
-            "digest": content_digest(list_files(engine)),
-            "seconds": round(seconds, 3),
-            "phases": [phase.model_dump() for phase in phases],
+            "digest": content_digest(files),
+            "seconds": round(time.monotonic() - began, 3),
+            "phases": [phase.model_dump() for phase in run.phases],
             "commands": [[word.replace(name, "WORK") for word in step.argv] for step in steps],
             "built_at": utc_now().isoformat(),
+            "built_on": {**({"sm": run.sm} if run.sm else {}), **where, **runner.about()},
+            "peaks": {"memory_bytes": run.memory, "disk_bytes": run.disk},
         }
         write_whole(engine / RECEIPT, json.dumps(receipt, indent=2))
+        identity(
+            engine, files
+        )  # refuses what is no whole engine before it takes the old one's place
         shutil.rmtree(folder, ignore_errors=True)
         engine.rename(folder)
-
-
-def _run(step: Command, log: Path, on_line: Callable[[str], None], timeout: float) -> list[Phase]:
-    """Run one command to its end; its own phase lines, or else the command as one phase."""
-    phases: list[Phase] = []
-    said: deque[str] = deque(maxlen=12)
-    began = time.monotonic()
-    with log.open("a", encoding="utf-8") as record:
-        record.write(f"$ {shlex.join(step.argv)}\n")
-        with _start(step) as process, _ended_after(timeout, process) as timed_out:
-            assert process.stdout is not None
-            for raw in process.stdout:
-                line = raw.rstrip("\n")
-                record.write(raw)
-                said.append(line)
-                if found := PHASE.search(line):
-                    phases.append(Phase(name=found["name"], seconds=float(found["seconds"])))
-                on_line(line)
-            code = process.wait()
-    if timed_out.is_set() and code != 0:
-        raise BuildError(
-            f"The build step {step.step} took longer than the {timeout:.0f} s left for it.",
-            why=_last(said),
-            fix=f"Give it more time, or read the log: {log}",
-            page="06_troubleshoot",
-        )
-    if code != 0:
-        raise BuildError(
-            f"The build step {step.step} failed ({_ending(code)}).",
-            why=_last(said),
-            fix=f"The whole log: {log}",
-            page="06_troubleshoot",
-        )
-    return phases or [Phase(name=step.step, seconds=round(time.monotonic() - began, 3))]
-
-
-def _start(step: Command) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            step.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call and no lock
-        )
-    except OSError as error:
-        raise BuildError(
-            f"The build step {step.step} can't start: {step.argv[0]} ({error.strerror}).",
-            why="The program is not on this machine's PATH."
-            if isinstance(error, FileNotFoundError)
-            else "",
-            fix="TensorRT-LLM's tools are in its release container: run the build there (same image as the server).",
-        ) from None
-
-
-def _die_with_parent() -> None:
-    """A killed run leaves no compiler behind (Linux; elsewhere the command just runs on)."""
-    with suppress(OSError, AttributeError):
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@contextmanager
-def _ended_after(timeout: float, process: subprocess.Popen[str]) -> Iterator[threading.Event]:
-    """End a command when its time is over, and in any case at the end; the event says which."""
-    timed_out = threading.Event()
-
-    def end() -> None:
-        timed_out.set()
-        _kill(process)
-
-    timer = threading.Timer(max(timeout, 0.0), end)
-    timer.start()
-    try:
-        yield timed_out
-    finally:
-        timer.cancel()
-        _kill(process)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    """End the command and everything it started.
-
-    Its group outlives it while one of its own children runs, and such a child holds the pipe open.
-    """
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name
-    return (
-        f"{name}; the kernel's out-of-memory killer ends a process like this"
-        if code == -9
-        else name
-    )
-
-
-def _last(said: Iterable[str]) -> str:
-    lines = [line.strip() for line in said if line.strip()]
-    return "\n".join(lines[-4:])

@@ -153,19 +153,29 @@ SHARED = (
 )
 
 
-def identity_of(folder: Path) -> EngineIdentity:
+def identity_of(
+    folder: Path, files: tuple[StoredFile, ...] | None = None, *, limits: Limits | None = None
+) -> EngineIdentity:
     """The identity that the stages behind the build read; the SM is `unknown` without a receipt.
 
+    Args:
+        folder: the engine directory.
+        files: its files (`engine_files`), where they were read already.
+        limits: those that it was asked for, where its config.json does not tell one.
+
     Raises:
-        BuildError: it is no engine, a file of it is damaged, or a limit is missing.
+        BuildError: it is no engine, a rank is missing or empty, or a limit is not known.
     """
-    facts = inspect_engine(folder, engine_files(folder))
-    absent = [name for name in Limits.model_fields if name not in facts.limits]
-    if facts.faults or absent:
-        lost = [f"build_config.{name} is missing" for name in absent]
+    facts = inspect_engine(folder, engine_files(folder) if files is None else files)
+    known = (limits.model_dump() if limits else {}) | facts.limits
+    absent = [name for name in Limits.model_fields if name not in known]
+    lost = [f"{one.name}: {one.fault}" for one in facts.ranks if one.fault and not one.size]
+    if lost or absent or facts.receipt == "broken":
+        changed = [one for one in facts.faults if "changed" in one]
+        told = [f"build_config.{name} is missing" for name in absent]
         raise BuildError(
             f"The engine in {folder} is not whole.",
-            why="; ".join([*facts.faults, *lost]),
+            why="; ".join([*lost, *changed, *told]),
             fix="Build it again: page 01.",
             page="01_build_engine",
         )
@@ -178,7 +188,7 @@ def identity_of(folder: Path) -> EngineIdentity:
         kv_cache_dtype=facts.kv_cache_dtype,
         tp_size=facts.tp_size,
         pp_size=facts.pp_size,
-        limits=Limits(**{name: facts.limits[name] for name in Limits.model_fields}),
+        limits=Limits(**{name: known[name] for name in Limits.model_fields}),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from runbook_lib.artifacts import Phase
-from runbook_lib.engine.build import PHASE
+from runbook_lib.engine.build_lines import phase_of
 from runbook_lib.engine.job_failure import containers_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.kube.client import Kube
@@ -122,8 +122,7 @@ class JobLogs:
             return
         self.said[self._current].append(line)
         self._write(line)
-        if found := PHASE.search(line):
-            phase = Phase(name=found["name"], seconds=float(found["seconds"]))
+        if (phase := phase_of(line)) is not None:
             self._phases.setdefault(self._current[0], []).append(phase)
         self._on_line(line)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from runbook_lib.artifacts import Limits
 from runbook_lib.engine.commands import Command
+from runbook_lib.engine.template import in_force, own_commands
 from runbook_lib.files import content_digest, list_files, sha256_of
 from runbook_lib.lab.environment import LOCK, LabEnvironment
 from runbook_lib.profile import DeploymentProfile
@@ -68,6 +69,10 @@ def commands_in(
         weights: folder of the checkpoint as it was trained.
         work: folder that gets `checkpoint` and `engine`.
     """
+    own = own_commands(profile, weights=weights, work=work)
+    if own is not None:
+        return own
+    profile = in_force(profile)
     (python, builder), limits = program, limits_of(profile)
     convert = [
         *(python, f"{builder}/convert_checkpoint.py"),
@@ -93,9 +98,12 @@ def commands_in(
 
 def build_inputs(profile: DeploymentProfile, target: str) -> dict[str, Any]:
     """Everything a lab engine depends on: weights, builder, compiler, CPU, and the choices made."""
+    own = own_commands(profile, weights="WEIGHTS", work="WORK")
+    profile = in_force(profile)
     # Of weights that lie elsewhere only their address is known.
     stored = profile.weights if "://" in str(profile.weights) else ""
     return {
+        **({} if own is None else {"builder_cmd": [list(one.argv) for one in own]}),
         "weights": stored or content_digest(list_files(weights_folder(profile))),
         "builder": [sha256_of(path) for path in sorted(BUILDER.glob("*.py"))],
         "environment": sha256_of(LOCK),

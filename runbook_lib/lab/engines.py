@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook_lib.artifacts import Engine, EngineIdentity, Limits, digest_of
+from runbook_lib.artifacts import Engine, EngineIdentity, Limits, StoredFile, digest_of
 from runbook_lib.changes import Change
 from runbook_lib.engine.build import build_once, kept_engine, past_build_seconds
 from runbook_lib.errors import BuildError, EngineMismatchError, PlanError
@@ -70,11 +70,15 @@ def read_identity(folder: Path) -> EngineIdentity:
         ) from None
 
 
+def _identity(folder: Path, files: tuple[StoredFile, ...]) -> EngineIdentity:  # noqa: ARG001
+    return read_identity(folder)
+
+
 def build_changes(profile: DeploymentProfile, *, rebuild: bool = False) -> list[Change]:
     """What `build` would do: nothing when a receipt holds."""
     _require_lab(profile)
     inputs = build_inputs(profile, isa_level())
-    if not rebuild and kept_engine(inputs, read_identity, store=cache_dir() / ENGINES) is not None:
+    if not rebuild and kept_engine(inputs, _identity, store=cache_dir() / ENGINES) is not None:
         return []
     names = [step.step for step in build_commands(profile, environment.expected(), Path("WORK"))]
     # The weights and limits count too: an approval must not fit another engine.
@@ -109,7 +113,7 @@ def build(
     ready = environment.ensure(on_line)
     return build_once(
         lambda work: build_commands(profile, ready, work),
-        read_identity,
+        _identity,
         inputs=build_inputs(profile, isa_level()),
         store=cache_dir() / ENGINES,
         log=log,

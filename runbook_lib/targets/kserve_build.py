@@ -20,6 +20,7 @@ from runbook_lib.engine.job import (
     build_job,
 )
 from runbook_lib.engine.job_run import run_build_job
+from runbook_lib.engine.template import own_commands
 from runbook_lib.errors import NotStoredError, PlanError, ProfileError
 from runbook_lib.files import content_digest, list_files
 from runbook_lib.kube.client import Kube
@@ -151,7 +152,8 @@ class Workshop:
 def _commands(profile: DeploymentProfile) -> list[trtllm.Command]:
     if profile.track == "lab":
         return commands_in(profile, LAB_BUILDER, WEIGHTS, WORK)
-    return trtllm.build_commands(profile, weights=WEIGHTS, work=WORK)
+    own = own_commands(profile, weights=WEIGHTS, work=WORK)
+    return trtllm.build_commands(profile, weights=WEIGHTS, work=WORK) if own is None else own
 
 
 def _bucket(profile: DeploymentProfile) -> str:

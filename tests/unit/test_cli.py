@@ -236,7 +236,7 @@ def test_what_the_parser_refuses_ends_with_2(words, run):
         (["run", "04", "-p", "requests=0", "--dry-run"], "ProfileError", "at least 1"),
         (["run", "00", "--resume", "nowhere"], "RecordError", "is not a run"),
         (["record", "verify", "nowhere"], "RecordError", "is not a run"),
-        (["engine", "build", "llama-7b"], "PlanError", "its track is engine"),
+        (["engine", "build", "llama-7b"], "PreflightError", "not a folder with files"),
         (["tradeoffs", "llama-7b"], "PlanError", "its track is engine"),
         (["deploy", "lab/tiny"], "LabError", "No lab is up"),
         (["bench", "http://127.0.0.1:1", "--load", "lab-closd"], "ProfileError", "lab-closed"),

@@ -168,8 +168,15 @@ def test_a_rank_that_can_not_be_loaded_is_named(damage, fault, engine):
     assert facts.faults[0].startswith("rank1.engine: ")
     assert fault in facts.faults[0]
     assert not facts.to_dict()["ok"]
-    with pytest.raises(BuildError):
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_rank_that_is_not_there_or_empty_has_no_identity(empty, engine):
+    path = engine / "rank1.engine"
+    path.write_bytes(b"") if empty else path.unlink()
+    with pytest.raises(BuildError, match="not whole") as caught:
         identity_of(engine)
+    assert "rank1.engine" in caught.value.why
 
 
 def test_ranks_of_two_builds_are_no_engine(engine, engines):

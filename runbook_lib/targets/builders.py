@@ -1,0 +1,60 @@
+"""Who builds an engine: this machine's processes, a container on it, or a Job of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from runbook_lib.artifacts import Engine
+from runbook_lib.changes import Change
+from runbook_lib.engine.build_profile import LocalBuilder
+from runbook_lib.engine.runner import ProcessRunner
+from runbook_lib.engine.runner_container import ContainerRunner
+from runbook_lib.errors import UsageError
+from runbook_lib.profile import DeploymentProfile
+from runbook_lib.serving.manifests_image import serving_image
+from runbook_lib.targets.kserve import KServeTarget
+from runbook_lib.targets.lab import LabTarget
+
+__all__ = ["Builder", "builder_for"]
+
+
+class Builder(Protocol):
+    """Builds the engine of a profile, or keeps the one whose receipt holds."""
+
+    def build_changes(self, profile: DeploymentProfile, *, rebuild: bool) -> list[Change]:
+        """What `build` would do: nothing when a receipt holds."""
+
+    def build(
+        self,
+        profile: DeploymentProfile,
+        log: Path,
+        on_line: Callable[[str], None],
+        *,
+        rebuild: bool,
+    ) -> Engine:
+        """The engine of the profile, whole."""
+
+
+def builder_for(profile: DeploymentProfile, runner: str) -> Builder:
+    """Who builds a profile's engine with a runner: `process`, `podman` or `job`.
+
+    Raises:
+        UsageError: the lab has no image to build in. PreflightError: neither podman nor a cluster.
+        PlanError: no image is known for the release.
+    """
+    if runner == "job":
+        return KServeTarget.connect()
+    if profile.track == "lab":
+        if runner == "podman":
+            raise UsageError(
+                "No image of a registry holds the lab's builder.",
+                fix="Leave --runner out: it runs in an environment of its own on this machine.",
+            )
+        return LabTarget()
+    if runner == "process":
+        return LocalBuilder(ProcessRunner())
+    weights = Path(profile.weights)
+    image = serving_image(profile, profile.kserve)
+    return LocalBuilder(ContainerRunner(image, weights if weights.is_dir() else None))
