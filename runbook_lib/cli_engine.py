@@ -41,13 +41,13 @@ def _told(notes: list[str]) -> None:
 @AS_JSON
 def engine_commands(profile: str, trtllm: str | None, explain: bool, as_json: bool) -> None:
     """Print the commands from a checkpoint to a running server, for one release."""
-    from runbook_lib.engine import commands, explanations
+    from runbook_lib.engine import commands, explanations, notes
 
     value = _in_force(profile, trtllm)
     made = commands.commands(value, weights=value.weights, work=WORK)
-    _told(commands.notes(value))
+    _told(notes.notes(value))
     if explain:
-        explained = explanations.explain(made, commands.release_of(value))
+        explained = explanations.explain(made, value)
         text = "\n".join(map(str, explained))
         say([one.to_dict() for one in explained], text, as_json)
         return

@@ -96,7 +96,7 @@ class DeploymentProfile(Section):
     trtllm_version: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?(rc\d+)?$")] | None = None
     """TensorRT-LLM release that builds and serves; none in the lab."""
     model_family: Name = "llama"
-    """Architecture family: llama, mistral, codellama, phi."""
+    """Architecture family, the `model_type` of config.json: llama, mixtral, qwen3_moe, …; or codellama."""
     model_name: Name
     """Name of the model: a folder and a part of the repository's URI."""
     weights: Line = ""
@@ -121,6 +121,12 @@ class DeploymentProfile(Section):
     """GPUs that share each layer."""
     pipeline_parallel_size: Count = 1
     """GPUs that take layers in turn."""
+    context_parallel_size: Count = 1
+    """GPUs that share each sequence."""
+    moe_tensor_parallel_size: Count | None = None
+    """GPUs that share each expert of a mixture; with the next it makes tensor_parallel_size."""
+    moe_expert_parallel_size: Count | None = None
+    """Groups of GPUs that hold different experts; by default 1."""
     max_batch_size: Count = 64
     """Most sequences in flight (the guide's MAX_BATCH_SIZE)."""
     max_input_len: Tokens = 2048
@@ -183,6 +189,7 @@ class DeploymentProfile(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         problems = [*_word_problems(self), *_limit_problems(self), *_place_problems(self)]
+        problems += _expert_problems(self)
         problems += _lab_problems(self) if self.track == "lab" else _gpu_problems(self)
         if not problems:
             problems = list(_cell_problems(self))
@@ -204,6 +211,18 @@ class DeploymentProfile(Section):
         )
 
     @property
+    def effective_moe_tensor_parallel_size(self) -> int:
+        """GPUs that share each expert: as set, else what the groups of experts leave."""
+        groups = self.moe_expert_parallel_size or 1
+        return self.moe_tensor_parallel_size or max(1, self.tensor_parallel_size // groups)
+
+    @property
+    def effective_moe_expert_parallel_size(self) -> int:
+        """Groups of GPUs with different experts: as set, else what sharing an expert leaves."""
+        shared = self.moe_tensor_parallel_size or self.tensor_parallel_size
+        return self.moe_expert_parallel_size or max(1, self.tensor_parallel_size // shared)
+
+    @property
     def limits(self) -> Limits:
         """The shapes that the engine is built for, every one of them set."""
         return Limits(
@@ -216,8 +235,9 @@ class DeploymentProfile(Section):
 
     @property
     def world_size(self) -> int:
-        """Ranks that serve one copy of the model."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        """Ranks that serve one copy of the model; experts are split over the same ones."""
+        layers = self.tensor_parallel_size * self.pipeline_parallel_size
+        return layers * self.context_parallel_size
 
     def serving_env(self) -> dict[str, str]:
         """The server's environment: the guide's variables as the fields set them, and `runtime_env`."""
@@ -236,6 +256,8 @@ def _derived(values: Mapping[str, Any], track: object) -> dict[str, Any]:
     }
     if not lab:
         fallbacks["trtllm_version"] = _DEFAULT_VERSION
+    if track == "llmapi":
+        fallbacks["entry_model"] = "tensorrt_llm"  # its repository holds no other
     return {name: value for name, value in fallbacks.items() if values.get(name) in (None, "")}
 
 
@@ -282,9 +304,26 @@ def _place_problems(profile: DeploymentProfile) -> Iterable[tuple[str, str]]:
             )
 
 
+def _expert_problems(profile: DeploymentProfile) -> Iterable[tuple[str, str]]:
+    split = profile.effective_moe_tensor_parallel_size * profile.effective_moe_expert_parallel_size
+    stated = [
+        name
+        for name in ("moe_tensor_parallel_size", "moe_expert_parallel_size")
+        if getattr(profile, name) is not None
+    ]
+    if stated and split != (ranks := profile.tensor_parallel_size):
+        yield (
+            stated[-1],
+            f"both moe sizes multiplied are {split}, and must be tensor_parallel_size {ranks}",
+        )
+
+
 def _lab_problems(profile: DeploymentProfile) -> Iterable[tuple[str, str]]:
-    for field in ("tensor_parallel_size", "pipeline_parallel_size"):
-        if (size := getattr(profile, field)) != 1:
+    for field in (
+        *("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size"),
+        *("moe_tensor_parallel_size", "moe_expert_parallel_size"),
+    ):
+        if (size := getattr(profile, field)) not in {1, None}:
             yield (
                 field,
                 f"{size} in the lab: it runs one process per engine, so ranks can't cooperate; use 1",

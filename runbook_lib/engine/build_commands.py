@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from runbook_lib.engine.command import Command, enabled, options
+from runbook_lib.engine.families import FAMILIES, EngineSupport
 from runbook_lib.engine.releases import Release
-from runbook_lib.engine.wish import CONVERTERS, FLOATS, WEIGHT_ONLY, is_converted
+from runbook_lib.engine.wish import FLOATS, WEIGHT_ONLY, is_converted
 from runbook_lib.profile import DeploymentProfile
 
 __all__ = ["build", "checkpoint", "scripts"]
@@ -27,15 +28,56 @@ def scripts(release: Release, work: str) -> list[Command]:
 
 def checkpoint(profile: DeploymentProfile, release: Release, weights: str, work: str) -> Command:
     """Precision, quantisation, KV type and parallelism are written into the checkpoint."""
-    split = options(tp_size=profile.tensor_parallel_size, pp_size=profile.pipeline_parallel_size)
-    files = options(model_dir=weights, output_dir=f"{work}/checkpoint", dtype=profile.dtype)
-    if is_converted(profile):
-        script = release.place("converter", work, CONVERTERS[profile.model_family])
-        precision = WEIGHT_ONLY.get(profile.quantization)
-        packed = ("--use_weight_only", "--weight_only_precision", precision) if precision else ()
-        return Command("convert_checkpoint", ("python3", script, *files, *split, *packed))
+    target = f"{work}/checkpoint"
+    support = FAMILIES[profile.model_family].engine
+    if support is not None and is_converted(profile):
+        return _conversion(profile, release, support, weights, work)
     script = release.place("quantize", work)
-    return Command("quantize", ("python3", script, *files, *_calibration(profile), *split))
+    files = options(model_dir=weights, output_dir=target, dtype=profile.dtype)
+    words = (*files, *_calibration(profile), *_split(profile))
+    return Command("quantize", ("python3", script, *words))
+
+
+def _conversion(
+    profile: DeploymentProfile, release: Release, support: EngineSupport, weights: str, work: str
+) -> Command:
+    script = release.place("converter", work, support.converter, contrib=support.contrib)
+    precision = WEIGHT_ONLY.get(profile.quantization)
+    if support.converter == "gemma":
+        words = _gemma(profile, weights, f"{work}/checkpoint", precision)
+        return Command("convert_checkpoint", ("python3", script, *words))
+    files = options(model_dir=weights, output_dir=f"{work}/checkpoint", dtype=profile.dtype)
+    packed = ("--use_weight_only", "--weight_only_precision", precision) if precision else ()
+    split = (*_split(profile), *_experts(profile))
+    return Command("convert_checkpoint", ("python3", script, *files, *split, *packed))
+
+
+def _gemma(
+    profile: DeploymentProfile, weights: str, target: str, precision: str | None
+) -> tuple[str, ...]:
+    """Gemma's converter has words of its own, and splits layers only."""
+    return (
+        *("--ckpt-type", "hf", "--model-dir", weights, "--output-model-dir", target),
+        *("--dtype", profile.dtype, "--world-size", str(profile.tensor_parallel_size)),
+        *(("--use-weight-only-with-precision", precision) if precision else ()),
+    )
+
+
+def _split(profile: DeploymentProfile) -> tuple[str, ...]:
+    context = profile.context_parallel_size
+    return (
+        *options(tp_size=profile.tensor_parallel_size, pp_size=profile.pipeline_parallel_size),
+        *(options(cp_size=context) if context > 1 else ()),
+    )
+
+
+def _experts(profile: DeploymentProfile) -> tuple[str, ...]:
+    if not FAMILIES[profile.model_family].experts:
+        return ()
+    return options(
+        moe_tp_size=profile.effective_moe_tensor_parallel_size,
+        moe_ep_size=profile.effective_moe_expert_parallel_size,
+    )
 
 
 def build(profile: DeploymentProfile, release: Release, work: str) -> Command:

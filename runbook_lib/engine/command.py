@@ -6,7 +6,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Command", "enabled", "options"]
+__all__ = ["Command", "enabled", "options", "written"]
+
+WRITE = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2], 'utf-8')"
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,8 @@ def options(**values: str | int) -> tuple[str, ...]:
 def enabled(switch: object) -> str:
     """The word that the builder takes for a switch."""
     return "enable" if switch else "disable"
+
+
+def written(step: str, path: str, text: str) -> Command:
+    """A file written by a command like any other: the last two words are its path and its text."""
+    return Command(step, ("python3", "-c", WRITE, path, text))

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from runbook_lib.engine.commands import commands
+from runbook_lib.engine.llmapi_releases import ApiRelease, api_release
 from runbook_lib.engine.releases import Flag, Move, Release, Tool, moves, release, version_key
 from runbook_lib.engine.serve_commands import MODELS
 from runbook_lib.errors import PlanError
 from runbook_lib.profile import DeploymentProfile
 
-__all__ = ["Change", "Difference", "changes", "difference"]
+__all__ = ["Change", "Difference", "api_changes", "changes", "difference"]
 
 GUESS = "inferred"
 COMMA = re.compile(r"(?<!\\\\),")
 WORDS = {
     "trtllm-build": "trtllm-build",
-    "llama": "convert_checkpoint.py (llama)",
-    "phi": "convert_checkpoint.py (phi)",
     "quantize": "quantize.py",
+    "hf_ptq": "hf_ptq.py of ModelOpt",
+    **{
+        family: f"convert_checkpoint.py ({family})"
+        for family in ("llama", "phi", "qwen", "gemma", "falcon", "deepseek_v2")
+    },
     **{model: f"{model}/config.pbtxt" for model in MODELS},
 }
 
@@ -80,28 +84,59 @@ class Difference:
 
 
 def difference(before: str, after: str, profile: DeploymentProfile | None = None) -> Difference:
-    """What changes between two releases; with a profile, in its commands too.
+    """What changes between two releases; with a profile, on its track and in its commands too.
 
     Raises:
-        PlanError: a release is not known here.
+        PlanError: a release is not known here, or the two have no track in common.
     """
-    old, new = release(before), release(after)
+    track = None if profile is None else profile.track
+    engines = None if track == "llmapi" else _pair(release, before, after)
+    served = None if track == "engine" and engines else _pair(api_release, before, after)
+    pair = engines or served
+    if pair is None:
+        raise _nothing_shared(before, after, track)
+    old, new = pair
     first, last = sorted((old.version, new.version), key=version_key)
-    changed = () if profile is None else _commands_diff(old, new, profile)
     return Difference(
         old.version,
         new.version,
-        tuple(changes(old, new)),
-        tuple(moves(first, last)),
-        tuple(_notes(old, new)),
-        None if profile is None else tuple(changed),
+        (*(changes(*engines) if engines else ()), *(api_changes(*served) if served else ())),
+        tuple(moves(first, last)) if engines else (),
+        tuple(_told(before, after, engines, served)),
+        None if profile is None else tuple(_commands_diff(old.version, new.version, profile)),
     )
 
 
+R = TypeVar("R", Release, ApiRelease)
+
+
+def _pair(find: Callable[[str], R], before: str, after: str) -> tuple[R, R] | None:
+    """Both releases on a track; None where it lacks one of them."""
+    try:
+        return find(before), find(after)
+    except PlanError:
+        return None
+
+
+def _nothing_shared(before: str, after: str, track: str | None) -> PlanError:
+    find = api_release if track == "llmapi" else release
+    for version in (before, after):
+        try:
+            find(version)
+        except PlanError as error:
+            return error
+    return PlanError(f"{before} and {after} have no track in common.")
+
+
 def changes(old: Release, new: Release) -> Iterable[Change]:
-    """Each flag, template name and place that differs."""
-    for tool in old.tools:
-        yield from _flag_changes(tool, old.tools[tool], new.tools[tool])
+    """Each flag, template name and place of the engine track that differs."""
+    for tool in new.tools:
+        if tool in old.tools:
+            yield from _flag_changes(tool, old.tools[tool], new.tools[tool])
+        else:
+            yield Change(tool, "convert_checkpoint.py", "added")
+    for tool in old.tools.keys() - new.tools.keys():
+        yield Change(tool, "convert_checkpoint.py", "gone")
     for model, template in new.templates.items():
         past = old.templates[model]
         for name in sorted(past.names - template.names):
@@ -115,9 +150,34 @@ def changes(old: Release, new: Release) -> Iterable[Change]:
             yield Change("scripts", part, "changed", f"{was} → {is_now}")
 
 
-def _notes(old: Release, new: Release) -> Iterable[str]:
+def api_changes(old: ApiRelease, new: ApiRelease) -> Iterable[Change]:
+    """Each option, argument of LLM() and tag of the llmapi track that differs."""
+    for tool in new.tools:
+        yield from _flag_changes(tool, old.tools[tool], new.tools[tool])
+    if old.modelopt != new.modelopt:
+        yield Change("scripts", "ModelOpt", "changed", f"{old.modelopt} → {new.modelopt}")
+
+
+def _told(
+    before: str,
+    after: str,
+    engines: tuple[Release, Release] | None,
+    served: tuple[ApiRelease, ApiRelease] | None,
+) -> Iterable[str]:
+    if engines is None:
+        for version in (before, after):
+            try:
+                release(version)
+            except PlanError as error:
+                yield f"{error.what} {error.fix}"
+    for pair in (engines, served):
+        if pair is not None:
+            yield from _notes(*pair)
+
+
+def _notes(old: Release | ApiRelease, new: Release | ApiRelease) -> Iterable[str]:
     for one in (old, new):
-        weak = [WORDS[name] for name, tool in one.tools.items() if tool.basis == GUESS]
+        weak = [WORDS.get(name, name) for name, tool in one.tools.items() if tool.basis == GUESS]
         if weak and old is not new:
             yield (
                 f"no source of {one.version} was at hand for {', '.join(weak)}: "
@@ -152,21 +212,21 @@ def _changed(old: Flag, new: Flag, *, unsure: bool) -> str:
     return "; ".join(told)
 
 
-def _commands_diff(old: Release, new: Release, profile: DeploymentProfile) -> list[str]:
+def _commands_diff(old: str, new: str, profile: DeploymentProfile) -> list[str]:
     before, after = _lines(profile, old), _lines(profile, new)
-    return list(difflib.unified_diff(before, after, old.version, new.version, lineterm="", n=0))
+    return list(difflib.unified_diff(before, after, old, new, lineterm="", n=0))
 
 
-def _lines(profile: DeploymentProfile, one: Release) -> list[str]:
+def _lines(profile: DeploymentProfile, version: str) -> list[str]:
     """The commands, an option a line, so that a diff shows options; or why there are none."""
     try:
         found = commands(
-            profile.model_copy(update={"trtllm_version": one.version}),
+            profile.model_copy(update={"trtllm_version": version}),
             weights=profile.weights,
             work="WORK",
         )
     except PlanError as error:
-        return [f"refused: {error.why}"]
+        return [f"refused: {error.why} Instead: {error.fix}"]
     return [line for command in found for line in _options(command.step, command.argv)]
 
 
@@ -176,6 +236,9 @@ def _options(step: str, argv: tuple[str, ...]) -> Iterable[str]:
         words = argv[:-1]
         model = argv[-2].split("/")[-2]
         yield from (f"{step}: {model} {pair}" for pair in COMMA.split(argv[-1]))
+    if step.startswith("write_"):
+        words = argv[-2:-1]
+        yield from (f"{step}: {text}" for text in argv[-1].splitlines())
     for word in words:
         if word.startswith("--"):
             yield line

@@ -10,7 +10,7 @@ from typing import Any
 
 from runbook_lib.errors import UsageError
 
-__all__ = ["FIELDS", "MEANINGS", "Meaning", "split"]
+__all__ = ["API_FIELDS", "FIELDS", "MEANINGS", "Meaning", "split"]
 
 BUILDERS = ("trtllm-build", "build.py")
 CHECKPOINT = "belongs to the checkpoint step"
@@ -47,6 +47,23 @@ FIELDS = {
     "--max_decoder_seq_len": ("max_seq_len", "another name of --max_seq_len"),
     "--max_num_tokens": ("max_num_tokens", f"{LIMIT}: tokens in one step"),
     "--max_beam_width": ("max_beam_width", LIMIT),
+}
+
+_LIMIT = "a limit of model.yaml and of trtllm-serve"
+# Where a field of a profile goes on the llmapi track.
+API_FIELDS = {
+    "weights": "the checkpoint is served itself: model of model.yaml, MODEL of trtllm-serve",
+    "dtype": "dtype of model.yaml, and of the file for trtllm-serve --extra_llm_api_options",
+    "quantization": "ModelOpt's hf_ptq.py --qformat; serving reads it from the checkpoint",
+    "kv_cache_dtype": "kv_cache_config.dtype of model.yaml, and hf_ptq.py --kv_cache_qformat",
+    "tensor_parallel_size": "tensor_parallel_size of model.yaml, --tp_size of trtllm-serve",
+    "pipeline_parallel_size": "pipeline_parallel_size of model.yaml, --pp_size of trtllm-serve",
+    "max_batch_size": f"{_LIMIT} (max_batch_size)",
+    "max_input_len": "a limit of model.yaml (max_input_len)",
+    "max_output_len": f"went into max_seq_len, {_LIMIT}: prompt and answer together",
+    "max_seq_len": f"{_LIMIT} (max_seq_len): prompt and answer together",
+    "max_num_tokens": f"{_LIMIT} (max_num_tokens): tokens in one step",
+    "max_beam_width": f"{_LIMIT} (max_beam_width)",
 }
 
 

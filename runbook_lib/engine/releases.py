@@ -1,6 +1,7 @@
 """What each TensorRT-LLM release of the engine track accepts: flags, templates, places of its scripts.
 
-The record stands in `data/releases.json`, each entry with its source and how near that source is.
+The record stands in `data/releases.json` and `data/converters.json`, each entry with its source
+and how near that source is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from runbook_lib.errors import PlanError
 
 __all__ = [
+    "LAST_CANDIDATE",
     "VERSIONS",
     "Flag",
     "Move",
@@ -24,10 +26,11 @@ __all__ = [
     "Tool",
     "moves",
     "release",
+    "tool_by_version",
     "version_key",
 ]
 
-DATA = Path(__file__).resolve().parent / "data" / "releases.json"
+DATA = Path(__file__).resolve().parent / "data"
 BUILD = "trtllm-build"
 FIRST_CANDIDATE = (1, 3, 0, 0)  # from here trtllm-build warns that it is deprecated
 LAST_CANDIDATE = (1, 3, 0, 20)  # the last release candidate that has trtllm-build
@@ -121,9 +124,19 @@ class Release:
         """Whether this is `version` or a later one."""
         return version_key(self.version) >= version_key(version)
 
-    def place(self, part: str, work: str, converter: str = "{converter}") -> str:
-        """Where a script is: in the image, or in the checkout of the backend below `work`."""
+    def place(
+        self, part: str, work: str, converter: str = "{converter}", *, contrib: bool = False
+    ) -> str:
+        """Where a script is: in the image, or in the checkout of the backend below `work`.
+
+        Args:
+            part: converter, quantize, templates, fill or launch.
+            work: the folder of the checkout.
+            converter: whose converter.
+            contrib: whether others gave that converter; since 0.20 those stand apart.
+        """
         path = self.places[part].replace("{converter}", converter)
+        path = path.replace("/models/core/", "/models/contrib/") if contrib else path
         return path if path.startswith("/") else f"{work}/tensorrtllm_backend/{path}"
 
 
@@ -184,7 +197,9 @@ def _nearest(key: tuple[int, int, int, int]) -> str:
 
 @cache
 def _data() -> dict[str, Any]:
-    return dict(json.loads(DATA.read_bytes()))
+    data: dict[str, Any] = json.loads((DATA / "releases.json").read_bytes())
+    further = json.loads((DATA / "converters.json").read_bytes())
+    return data | {"tools": data["tools"] | further["tools"]}
 
 
 @cache
@@ -197,20 +212,26 @@ def _moves() -> tuple[Move, ...]:
 def _releases() -> dict[str, Release]:
     """Every release, each made from what changed since the one before."""
     data, made = _data(), {}
-    flags: dict[str, dict[str, Flag]] = {tool: {} for tool in data["tools"]}
+    tools = {name: tool_by_version(rows) for name, rows in data["tools"].items()}
     templates: dict[str, Template] = {}
     places: dict[str, str] = {}
     for version in VERSIONS:
-        tools = {}
-        for name, by_release in data["tools"].items():
-            entry = by_release[version]
-            flags[name] = _changed(flags[name], entry)
-            tools[name] = Tool(flags[name], entry["basis"], entry["source"])
+        present = {name: one[version] for name, one in tools.items() if version in one}
         templates = templates | _templates(data["templates"][version])
         places = data["places"].get(version, places)
         image = data["containers"].get(version)
         basis = data["templates"][version]["basis"]
-        made[version] = Release(version, image, basis, tools, templates, places)
+        made[version] = Release(version, image, basis, present, templates, places)
+    return made
+
+
+def tool_by_version(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Tool]:
+    """A tool of each release, from entries that say what changed since the one before."""
+    flags: dict[str, Flag] = {}
+    made = {}
+    for version, entry in rows.items():
+        flags = _changed(flags, entry)
+        made[version] = Tool(flags, entry["basis"], entry["source"])
     return made
 
 

@@ -2,6 +2,7 @@
 
 What older lines put into one command belongs to two today: precision, quantisation, KV type and
 parallelism to the checkpoint, limits and plugins to `trtllm-build`. Each flag is told where it went.
+A release without trtllm-build answers with the commands of the llmapi track.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from runbook_lib.engine.command import Command
-from runbook_lib.engine.commands import build_commands
-from runbook_lib.engine.old_flags import FIELDS, MEANINGS, split
-from runbook_lib.engine.releases import VERSIONS, Release, moves, release
-from runbook_lib.engine.wish import CONVERTERS
+from runbook_lib.engine.commands import build_commands, commands
+from runbook_lib.engine.families import FAMILIES
+from runbook_lib.engine.llmapi_releases import api_release
+from runbook_lib.engine.old_flags import API_FIELDS, FIELDS, MEANINGS, Meaning, split
+from runbook_lib.engine.releases import (
+    LAST_CANDIDATE,
+    VERSIONS,
+    Release,
+    moves,
+    release,
+    version_key,
+)
 from runbook_lib.errors import UsageError
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.profile_schema import nearest
@@ -87,16 +96,51 @@ def translate(line: str, version: str) -> Translation:
         UsageError: the line is no build command, or its values can't stand together.
         PlanError: the release is not known here, or can't do what the line asks for.
     """
+    if version_key(version) > LAST_CANDIDATE:
+        return _served(line, api_release(version).version)
     found = release(version)
-    reading = _Reading(found)
-    for flag, values in split(line):
-        _read(reading, flag, values)
-    profile = _profile(reading)
+    reading = _reading(line, found)
+    profile = _profile(reading, track="engine", version=found.version)
     made = build_commands(profile, weights=profile.weights, work="WORK")
     if "--checkpoint_dir" in reading.kept:
         made = [one for one in made if one.step == "trtllm-build"]
     written = [_with_kept(one, reading.kept) for one in made]
     return Translation(found.version, tuple(written), tuple(reading.notes))
+
+
+def _served(line: str, version: str) -> Translation:
+    """A release without trtllm-build serves the checkpoint itself: the line, read as before, served."""
+    reading = _reading(line, release(VERSIONS[-1]))
+    reading.switches.clear()
+    profile = _profile(reading, track="llmapi", version=version)
+    made = commands(profile, weights=profile.weights, work="WORK")
+    return Translation(version, tuple(made), tuple(_api_note(one) for one in reading.notes))
+
+
+def _api_note(note: Note) -> Note:
+    """Where a flag of the builder went on the llmapi track."""
+    meaning = MEANINGS.get(note.flag)
+    name = FIELDS[note.flag][0] if note.flag in FIELDS else ""
+    name = next(iter(_meant(meaning)), name) if meaning else name
+    if note.flag in WEIGHTS:
+        name = "weights"
+    if name:
+        return Note(note.flag, note.value, "moved", API_FIELDS[name])
+    if note.kind == "unknown" or note.flag.startswith("{"):
+        return note
+    gone = "trtllm-build went with 1.3.0rc21; the PyTorch backend has no such switch"
+    return Note(note.flag, note.value, "gone", gone)
+
+
+def _meant(meaning: Meaning) -> Iterable[str]:
+    return (name for said in meaning.fields.values() for name in said)
+
+
+def _reading(line: str, found: Release) -> _Reading:
+    reading = _Reading(found)
+    for flag, values in split(line):
+        _read(reading, flag, values)
+    return reading
 
 
 def _read(reading: _Reading, flag: str, values: tuple[str, ...]) -> None:
@@ -126,8 +170,7 @@ def _take_weights(reading: _Reading, flag: str, value: str | None) -> None:
     if value is None:
         raise UsageError(f"{flag} names no model.", fix=f"{flag} /weights/llama-7b")
     name = PurePosixPath(value).name
-    longest = sorted(CONVERTERS, key=len, reverse=True)  # codellama is no llama to the rules
-    family = next((one for one in longest if one in name.lower()), "llama")
+    family = _family(name)
     reading.fields |= {
         "weights": value,
         "model_name": re.sub(r"[^A-Za-z0-9._-]", "", name).lstrip(".-") or "model",
@@ -135,6 +178,15 @@ def _take_weights(reading: _Reading, flag: str, value: str | None) -> None:
     }
     told = f"the checkpoint step reads it (--model_dir), taken for family {family}"
     reading.note(flag, value, "moved", f"{told}; trtllm-build gets the converted --checkpoint_dir")
+
+
+def _family(name: str) -> str:
+    """The family that a model's name speaks of: `Qwen3-30B-A3B` is qwen3_moe; llama if none is."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    longest = sorted(FAMILIES, key=len, reverse=True)  # codellama is no llama to the rules
+    found = next((one for one in longest if one.replace("_", "") in plain), "llama")
+    mixture = f"{found}_moe"
+    return mixture if mixture in FAMILIES and re.search(r"-A\d+", name, re.IGNORECASE) else found
 
 
 def _take_field(reading: _Reading, flag: str, value: str | None, *, given: bool) -> None:
@@ -204,12 +256,15 @@ def _lost(flag: str) -> tuple[str, str]:
     return "unknown", f"not known from any release up to {VERSIONS[-1]}{hint}"
 
 
-def _profile(reading: _Reading) -> DeploymentProfile:
+def _profile(reading: _Reading, *, track: str, version: str) -> DeploymentProfile:
+    # Only the builder's line says beams; it says nothing of streaming, which they exclude.
+    one_beam = reading.fields.get("max_beam_width", 1) == 1
     given = {
         "model_name": "model",
+        "streaming": one_beam,
         **reading.fields,
-        "track": "engine",
-        "trtllm_version": reading.release.version,
+        "track": track,
+        "trtllm_version": version,
         "builder_flags": reading.switches,
     }
     try:

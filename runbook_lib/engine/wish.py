@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runbook_lib.engine.releases import Release
+from runbook_lib.engine.families import FAMILIES, Family
+from runbook_lib.engine.releases import version_key
 from runbook_lib.hardware import device
 from runbook_lib.profile import DeploymentProfile
 
-__all__ = ["CONVERTERS", "FLOATS", "WEIGHT_ONLY", "Rule", "Wish", "is_converted"]
+__all__ = ["FLOATS", "WEIGHT_ONLY", "Rule", "Wish", "is_converted"]
 
-CONVERTERS = {"llama": "llama", "codellama": "llama", "mistral": "llama", "phi": "phi"}
 WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4"}
 FLOATS = ("float16", "bfloat16", "float32")
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked of a release: the profile, the paths that go into templates, the GPU's SM."""
+    """What is asked of a release: the profile, the version, the paths that go into templates."""
 
     profile: DeploymentProfile
-    release: Release
+    version: str
     paths: tuple[str, ...] = ()
 
     @property
@@ -30,9 +30,14 @@ class Wish:
         gpu = self.profile.gpu
         return int(device(gpu).target.removeprefix("sm")) if gpu else None
 
+    @property
+    def family(self) -> Family | None:
+        """The model's family; None where it is not known here."""
+        return FAMILIES.get(self.profile.model_family)
+
     def before(self, version: str) -> bool:
         """Whether the release is older than `version`."""
-        return not self.release.since(version)
+        return version_key(self.version) < version_key(version)
 
     def on_older_than(self, sm: int) -> bool:
         """Whether the profile's GPU is known and older than an SM."""
@@ -43,7 +48,8 @@ class Wish:
 class Rule:
     """One thing that can't be done: when, why, what instead, and where that was read.
 
-    `told` and `instead` may name fields of the profile in braces, and `{release}`, `{sm}`.
+    `told` and `instead` may name fields of the profile in braces, and `{release}`, `{sm}`,
+    `{since}` (the family's first release) and `{formats}` (its quantisations on this track).
     """
 
     name: str

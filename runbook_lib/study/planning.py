@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from runbook_lib.artifacts_plan import Choice, Estimate, Plan, Speed
-from runbook_lib.engine.commands import Command, commands, notes
+from runbook_lib.engine.commands import Command, commands
+from runbook_lib.engine.notes import notes
 from runbook_lib.errors import PlanError
 from runbook_lib.hardware import Device, device, gpu, gpu_names
 from runbook_lib.lab import environment
@@ -70,7 +71,7 @@ def plan_profile(
         }
     )
     fast, missing = _speed(asked, facts, where, made)
-    told = notes(asked) if asked.track == "engine" else []
+    told = [] if asked.track == "lab" else notes(asked)
     follows = then(preset) if preset else ()
     return made.model_copy(
         update={
@@ -202,16 +203,12 @@ def _commands(profile: DeploymentProfile) -> list[Command]:
     work = Path("WORK")
     if profile.track == "lab":
         return build_commands(profile, environment.expected(), work)
-    if profile.track == "llmapi":
-        return []
     return commands(profile, weights=profile.weights, work=str(work))
 
 
 def _assumed(profile: DeploymentProfile) -> list[str]:
-    if profile.track == "llmapi":
-        return ["The llmapi track builds no engine; its commands are not written here yet."]
     if profile.track == "lab" and not past_builds():
         return ["No engine was built on this machine yet, so no build time is foretold."]
-    if profile.track == "engine" and profile.gpu is None:
+    if profile.track != "lab" and profile.gpu is None:
         return [f"The profile names no GPU: planned for {DEFAULT_GPU}. Say which with --gpu."]
     return []

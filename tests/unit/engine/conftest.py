@@ -11,7 +11,7 @@ import pytest
 
 import runbook_lib.engine
 
-RECORD = Path(runbook_lib.engine.__file__).parent / "data" / "releases.json"
+DATA = Path(runbook_lib.engine.__file__).parent / "data"
 TYPES = {"int": int, "float": float, "str": str}
 
 
@@ -37,25 +37,23 @@ class Parser(argparse.ArgumentParser):
         raise RefusedError(message)
 
 
-class Recorded:
-    """The record read without the library: entry by entry, each release from the one before."""
+def read(name):
+    return json.loads((DATA / name).read_text("utf-8"))
 
-    def __init__(self):
-        self.data = json.loads(RECORD.read_text("utf-8"))
-        self.versions = list(self.data["tools"]["trtllm-build"])
+
+class Recorded:
+    """A record read without the library: entry by entry, each release from the one before."""
+
+    def __init__(self, data):
+        self.data = data
         self.flags = {}
-        self.templates = {}
-        for tool, entries in self.data["tools"].items():
+        for tool, entries in data["tools"].items():
             flags = {}
             for version, entry in entries.items():
                 for name in entry.get("gone", []):
                     flags.pop(name)
                 flags |= entry.get("flags", {})
                 self.flags[version, tool] = dict(flags)
-        models = {}
-        for version, entry in self.data["templates"].items():
-            models |= entry.get("models", {})
-            self.templates[version] = dict(models)
         self._parsers = {}
 
     def parse(self, version, tool, words):
@@ -67,6 +65,8 @@ class Recorded:
     def _parser(self, version, tool):
         # An abbreviation that is taken for a flag is how --use_context_fmha once went wrong.
         made = Parser(prog=tool, allow_abbrev=False)
+        if tool == "trtllm-serve":
+            made.add_argument("model")
         for name, about in self.flags[version, tool].items():
             names = [name, *about.get("aliases", [])]
             if about["type"] == "switch":
@@ -87,7 +87,20 @@ class Recorded:
 
 @pytest.fixture(scope="session")
 def recorded():
-    return Recorded()
+    """The engine track."""
+    data, further = read("releases.json"), read("converters.json")
+    made = Recorded(data | {"tools": data["tools"] | further["tools"]})
+    made.templates, models = {}, {}
+    for version, entry in data["templates"].items():
+        models |= entry.get("models", {})
+        made.templates[version] = dict(models)
+    return made
+
+
+@pytest.fixture(scope="session")
+def recorded_api():
+    """The llmapi track."""
+    return Recorded(read("llmapi.json"))
 
 
 @pytest.fixture(scope="session")

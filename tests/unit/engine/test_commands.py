@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook_lib.engine.commands import VERSIONS, commands, notes
+from runbook_lib.engine.commands import VERSIONS, commands
+from runbook_lib.engine.families import FAMILIES
+from runbook_lib.engine.notes import notes
+from runbook_lib.engine.releases import version_key
 from runbook_lib.errors import PlanError
 from runbook_lib.hardware import gpu_names
 from runbook_lib.profile import DeploymentProfile, load_profile
@@ -22,7 +25,16 @@ GOLDEN_PROFILES = {
     "llama-7b-fp8": {"dtype": "bf16", "quantization": "fp8", "kv_cache_dtype": "fp8"},
     "llama-7b-awq": {"quantization": "awq", "tensor_parallel_size": 2},
 }
+MIXTRAL = {"tensor_parallel_size": 4, "moe_expert_parallel_size": 2}
+BUILT = [name for name, one in FAMILIES.items() if one.engine]
 TOOLS = {"quantize": "quantize", "trtllm-build": "trtllm-build"}
+
+
+COUNTS = {
+    "0.12.0": {"parsed": 258, "refused": 660},
+    "0.18.2": {"parsed": 276, "refused": 642},
+    "1.2.1": {"parsed": 338, "refused": 580},
+}
 
 
 def substitutions(text):
@@ -70,16 +82,18 @@ def words_of(found):
 
 PROFILES = st.fixed_dictionaries(
     {
-        "model_family": st.sampled_from(["llama", "codellama", "mistral", "phi"]),
+        "model_family": st.sampled_from(list(FAMILIES)),
         "dtype": st.sampled_from(["float16", "bfloat16", "float32"]),
         "quantization": st.sampled_from(QUANTIZED),
         "cache": st.sampled_from(["", "int8", "fp8"]),
         "tensor_parallel_size": st.sampled_from([1, 2, 8]),
-        "pipeline_parallel_size": st.sampled_from([1, 2]),
+        "pipeline_parallel_size": st.sampled_from([1, 1, 2]),
+        "context_parallel_size": st.sampled_from([1, 1, 1, 2]),
+        "experts": st.sampled_from([None, None, 1, 2, 8]),
         "max_batch_size": st.integers(1, 4096),
         "max_input_len": st.integers(1, 100_000),
         "max_output_len": st.integers(1, 10_000),
-        "max_beam_width": st.integers(1, 8),
+        "max_beam_width": st.sampled_from([1, 1, 1, 4]),
         "optimization_level": st.sampled_from([None, None, 3]),
         "streaming": st.booleans(),
         "gpu": st.sampled_from([None, None, None, *gpu_names()]),
@@ -90,19 +104,28 @@ PROFILES = st.fixed_dictionaries(
 )
 
 
+def with_experts(fields):
+    """The drawn wish as fields: experts are split only where that divides the ranks."""
+    wanted = dict(fields)
+    wanted["kv_cache_dtype"] = wanted.pop("cache") or wanted["dtype"]
+    experts = wanted.pop("experts")
+    if experts and wanted["tensor_parallel_size"] % experts == 0:
+        wanted["moe_expert_parallel_size"] = experts
+    return wanted
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=60)
 @given(fields=PROFILES)
 def test_the_release_itself_accepts_every_command_or_it_is_refused_with_reasons(
     version, fields, recorded
 ):
-    cache = fields["cache"] or fields["dtype"]
-    fields = {name: value for name, value in fields.items() if name != "cache"}
+    wanted = with_experts(fields)
     try:
-        found = made(**fields, kv_cache_dtype=cache, trtllm_version=version)
+        found = made(**wanted, trtllm_version=version)
     except PlanError:
         with pytest.raises(PlanError, match=r"(?s)why: .*fix: "):
-            made(**fields, kv_cache_dtype=cache, trtllm_version=version)
+            made(**wanted, trtllm_version=version)
         return
     parsed = {tool: recorded.parse(version, tool, words) for tool, words in words_of(found)}
     assert len(parsed) == 2
@@ -112,30 +135,34 @@ def test_the_release_itself_accepts_every_command_or_it_is_refused_with_reasons(
     assert built.max_num_tokens >= built.max_input_len == fields["max_input_len"]
     (checkpoint,) = (one for tool, one in parsed.items() if tool != "trtllm-build")
     assert checkpoint.dtype == fields["dtype"]
+    if "gemma" in wanted["model_family"] and "gemma" in parsed:
+        assert checkpoint.world_size == fields["tensor_parallel_size"]
+        return
     assert checkpoint.tp_size == fields["tensor_parallel_size"]
     assert checkpoint.pp_size == fields["pipeline_parallel_size"]
+    assert getattr(checkpoint, "cp_size", 1) == fields["context_parallel_size"]
+    if FAMILIES[wanted["model_family"]].experts and "quantize" not in parsed:
+        assert checkpoint.moe_ep_size == wanted.get("moe_expert_parallel_size", 1)
+        assert checkpoint.moe_tp_size * checkpoint.moe_ep_size == checkpoint.tp_size
 
 
-def test_each_family_precision_and_cache_is_accepted_by_each_release_or_refused_before(recorded):
+@pytest.mark.parametrize("version", ["0.12.0", "0.18.2", "1.2.1"])
+def test_each_family_precision_and_cache_is_accepted_or_refused_before(version, recorded):
     counts = Counter()
-    for version in VERSIONS:
-        for family, dtype, quantization, cache in product(
-            ["llama", "codellama", "mistral", "phi"],
-            ["float16", "bfloat16", "float32"],
-            QUANTIZED,
-            ["", "int8", "fp8"],
-        ):
-            words = {"dtype": dtype, "quantization": quantization, "kv_cache_dtype": cache or dtype}
-            try:
-                found = made(model_family=family, trtllm_version=version, **words)
-            except PlanError:
-                counts["refused"] += 1
-                continue
-            for tool, argv in words_of(found):
-                recorded.parse(version, tool, argv)
-            counts["parsed"] += 1
-    # A rule that grows or shrinks shows here.
-    assert counts == {"parsed": 3312, "refused": 1872}
+    for family, dtype, quantization, cache in product(
+        FAMILIES, ["float16", "bfloat16"], QUANTIZED, ["", "int8", "fp8"]
+    ):
+        words = {"dtype": dtype, "quantization": quantization, "kv_cache_dtype": cache or dtype}
+        try:
+            found = made(model_family=family, trtllm_version=version, **words)
+        except PlanError:
+            counts["refused"] += 1
+            continue
+        for tool, argv in words_of(found):
+            recorded.parse(version, tool, argv)
+        counts["parsed"] += 1
+    # A rule that grows or shrinks shows here; tests/bench/engine_grid.py has every release.
+    assert counts == COUNTS[version]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -163,7 +190,40 @@ def test_the_commands_are_those_that_were_read_and_agreed(version, name):
     assert said == (GOLDEN / f"{name}-{version}.txt").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", ["llama-7b", "mistral-7b", "codellama-7b", "phi-2.7b"])
+@pytest.mark.parametrize("version", ["0.12.0", "1.2.1"])
+def test_experts_are_split_in_the_checkpoint_as_was_read_and_agreed(version):
+    found = made(model_family="mixtral", trtllm_version=version, **MIXTRAL)
+    said = "".join(f"{one}\n" for one in found)
+    assert said == (GOLDEN / f"mixtral-{version}.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("family", "version", "place"),
+    [
+        ("mixtral", "0.19.0", "/app/tensorrt_llm/examples/llama/"),
+        ("qwen3_moe", "1.2.1", "/app/tensorrt_llm/examples/models/core/qwen/"),
+        ("falcon", "0.19.0", "/app/tensorrt_llm/examples/falcon/"),
+        ("falcon", "0.20.0", "/app/tensorrt_llm/examples/models/contrib/falcon/"),
+        ("deepseek_v2", "1.0.0", "/app/tensorrt_llm/examples/models/contrib/deepseek_v2/"),
+        ("gemma2", "0.14.0", "/build/tensorrtllm_backend/tensorrt_llm/examples/gemma/"),
+    ],
+)
+def test_a_family_is_converted_where_its_release_has_the_script(family, version, place):
+    found = made(model_family=family, trtllm_version=version)
+    assert of(found, "convert_checkpoint")[0][1] == f"{place}convert_checkpoint.py"
+
+
+def test_a_context_is_split_where_the_checkpoint_is_made():
+    found = made(context_parallel_size=2, tensor_parallel_size=2)
+    (checkpoint,), (build,) = of(found, "convert_checkpoint"), of(found, "trtllm-build")
+    assert checkpoint[checkpoint.index("--cp_size") + 1] == "2"
+    assert build[build.index("--workers") + 1] == "4"
+    assert of(found, "launch")[0][2:4] == ("--world_size", "4")
+
+
+@pytest.mark.parametrize(
+    "name", ["llama-7b", "mistral-7b", "codellama-7b", "phi-2.7b", "mixtral-8x7b", "qwen2.5-7b"]
+)
 def test_a_shipped_profile_writes_every_limit_out(name):
     profile = load_profile(f"tensorrt-llm/{name}").value
     (build,) = of(commands(profile, weights="/w", work="/build"), "trtllm-build")
@@ -179,6 +239,13 @@ def test_every_mandatory_place_of_the_templates_is_filled_and_no_other_is_named(
     assert set(found) == set(recorded.templates[version])
     for model, known in recorded.templates[version].items():
         assert set(known["mandatory"]) <= found[model] <= set(known["names"]), model
+
+
+def test_every_family_is_known_by_a_converter_that_its_releases_record(recorded):
+    for name in BUILT:
+        support = FAMILIES[name].engine
+        releases = [one for one in VERSIONS if version_key(one) >= version_key(support.since)]
+        assert all((one, support.converter) in recorded.flags for one in releases), name
 
 
 def test_scripts_come_from_the_image_since_it_has_them():

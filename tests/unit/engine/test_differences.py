@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from runbook_lib.engine.commands import commands, release_of
+from runbook_lib.engine.commands import commands
 from runbook_lib.engine.differences import difference
 from runbook_lib.engine.explanations import explain
 from runbook_lib.engine.releases import VERSIONS
@@ -73,8 +73,37 @@ def test_the_same_release_has_no_difference():
 
 
 def test_a_release_that_is_not_known_has_no_difference():
-    with pytest.raises(PlanError):
+    with pytest.raises(PlanError, match="is not known here"):
+        difference("0.12.0", "9.9")
+    with pytest.raises(PlanError, match="builds no engines"):
         difference("0.12.0", "1.3.0rc21")
+
+
+def test_the_loss_of_the_engine_track_is_told_with_what_stays():
+    found = difference("1.2.1", "1.3.0rc21")
+    assert any("builds no engines" in note and "track llmapi" in note for note in found.notes)
+    assert ("changed", "no longer takes tensorrt") in changed(found, "--backend")
+    assert found.moved == ()
+    found = difference("1.2.1", "1.3.0rc21", profile())
+    assert any("refused" in one or "builds no engines" in one for one in found.commands)
+
+
+def test_a_profile_of_the_llmapi_track_is_compared_on_its_track():
+    wish = DeploymentProfile(model_name="m", track="llmapi", quantization="fp8")
+    found = difference("1.0.0", "1.1.0", wish)
+    assert {one.where for one in found.changes} <= {"trtllm-serve", "model.yaml", "scripts"}
+    assert changed(found, "ModelOpt") == [("changed", "0.33.0 → 0.37.0")]
+    tags = [one for one in found.commands if "--branch" in one]
+    assert sorted(one[0] for one in tags) == ["+", "+", "-", "-"]
+    lines = difference("1.2.1", "1.3.0rc23", wish).commands
+    assert not any("max_batch_size" in one for one in lines)
+
+
+def test_a_file_that_a_command_writes_is_compared_line_by_line():
+    wish = DeploymentProfile(model_name="m", track="llmapi", model_family="gpt_oss", dtype="bf16")
+    lines = difference("1.2.1", "1.3.0rc21", wish).commands
+    assert "-write_model_yaml:   enable_block_reuse: false" in lines
+    assert "+write_model_yaml:   enable_block_reuse: true" in lines
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.pairwise(VERSIONS)))
@@ -89,13 +118,15 @@ WISHES = (
     {"quantization": "fp8", "kv_cache_dtype": "fp8"},
     {"quantization": "awq"},
     {"quantization": "int8_wo", "model_family": "phi"},
+    {"quantization": "int8_wo", "model_family": "gemma"},
+    {"model_family": "mixtral", "tensor_parallel_size": 2, "moe_expert_parallel_size": 2},
 )
 
 
 def explained(**fields):
     value = profile(**fields)
     made = commands(value, weights="/w", work="/build")
-    return {one.command.step: one for one in explain(made, release_of(value))}
+    return {one.command.step: one for one in explain(made, value)}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -103,7 +134,7 @@ def test_every_flag_of_every_command_has_its_reason(version):
     for wish in WISHES:
         value = profile(trtllm_version=version, **wish)
         made = commands(value, weights="/w", work="/build")
-        for one in explain(made, release_of(value)):
+        for one in explain(made, value):
             flags = {word for word in one.command.argv if word.startswith("--")}
             bare = {"--depth", "--shallow-submodules"}
             assert flags - bare <= {reason.name for reason in one.reasons}, one.command

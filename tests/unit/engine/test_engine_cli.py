@@ -57,6 +57,22 @@ def test_the_guides_line_is_translated():
     assert "went into --max_seq_len" in run("translate", GUIDE).stdout
 
 
+def test_the_commands_of_the_llmapi_track_are_steps_with_argv_too():
+    made = json.loads(run("commands", "qwen3-30b-a3b-llmapi", "--json").stdout)
+    assert {frozenset(one) for one in made} == {frozenset({"step", "argv"})}
+    assert [one["step"] for one in made[-2:]] == ["write_serve_options", "serve"]
+    said = run("commands", "qwen3-30b-a3b-llmapi", "--explain")
+    assert "launch_triton_server.py forbids" in said.stdout
+    assert "run one of them" in said.stderr
+
+
+def test_an_llmapi_profile_is_compared_and_the_guides_line_served():
+    found = json.loads(run("diff", "1.2.1", "1.3.0rc23", "qwen3-30b-a3b-llmapi", "--json").stdout)
+    assert any("--branch v1.3.0rc23" in line for line in found["commands"])
+    found = json.loads(run("translate", GUIDE, "--trtllm", "1.3.0rc21", "--json").stdout)
+    assert found["commands"][-1]["argv"][:2] == ["trtllm-serve", "serve"]
+
+
 def test_a_release_without_engines_is_refused():
     with pytest.raises(PlanError):
         run("commands", "llama-7b", "--trtllm", "1.3.0rc21")

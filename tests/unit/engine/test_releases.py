@@ -22,6 +22,9 @@ def test_every_release_of_the_engine_track_is_known_in_order():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_record_says_where_it_was_read_and_how_near_that_is(version, recorded):
     for tool in recorded.data["tools"].values():
+        if version not in tool:
+            assert version_key(version) < version_key(next(iter(tool)))
+            continue
         assert tool[version]["basis"] in BASES
         assert tool[version]["source"]
     assert recorded.data["templates"][version]["basis"] in BASES

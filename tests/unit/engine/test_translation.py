@@ -171,9 +171,49 @@ def test_a_line_that_can_not_mean_anything_is_refused(line, said):
         translate(line, "1.2.1")
 
 
+@pytest.mark.parametrize("version", ["1.3.0rc21", "1.3.0rc23"])
+def test_a_release_without_the_builder_answers_with_what_serves_the_checkpoint(
+    version, recorded_api
+):
+    found = translate(GUIDE.replace("fp16", "bf16"), version)
+    (serve,) = (one.argv for one in found.commands if one.step == "serve")
+    served = recorded_api.parse(version, "trtllm-serve", serve[2:])
+    assert (served.model, served.tp_size) == ("/weights/llama-2-7b", 2)
+    assert (served.max_batch_size, served.max_seq_len) == (64, 4608)
+    told = notes(found)
+    assert set(FLAGS) == set(told)
+    assert "kv_cache_config.dtype" in told["--kv_cache_dtype"].told
+    assert "prompt and answer together" in told["--max_output_len"].told
+    for flag in ("--use_gpt_attention_plugin", "--use_context_fmha", "--remove_input_padding"):
+        assert told[flag].kind == "gone"
+
+
+def test_a_builders_own_flag_is_gone_with_it_and_a_misspelled_one_stays_unknown():
+    line = "trtllm-build --model /w/m --gemm_plugin auto --fast_bild --quantization fp8"
+    told = notes(translate(line, "1.3.0rc21"))
+    assert (told["--gemm_plugin"].kind, told["--fast_bild"].kind) == ("gone", "unknown")
+    assert "hf_ptq.py --qformat" in told["--quantization"].told
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("Mixtral-8x7B", "mixtral"),
+        ("Qwen2.5-7B", "qwen2"),
+        ("Qwen3-30B-A3B", "qwen3_moe"),
+        ("Phi-3-mini", "phi3"),
+        ("gemma-2-9b", "gemma2"),
+        ("DeepSeek-V2-Lite", "deepseek_v2"),
+    ],
+)
+def test_further_families_are_read_from_the_models_name(name, family):
+    found = translate(f"trtllm-build --model /w/{name}", "1.2.1")
+    assert f"taken for family {family}" in found.notes[0].told
+
+
 def test_what_a_release_can_not_do_is_refused_as_for_a_profile():
-    with pytest.raises(PlanError):
-        translate(GUIDE, "1.3.0rc21")
+    with pytest.raises(PlanError, match="is not known here"):
+        translate(GUIDE, "1.3.0rc20")
     with pytest.raises(PlanError):
         translate("trtllm-build --model /w/m --remove_input_padding=disable", "1.2.1")
 

@@ -127,11 +127,12 @@ def test_a_lab_profile_without_its_weights_is_refused(tmp_path):
     assert "FileNotFoundError" in caught.value.why
 
 
-def test_the_llmapi_track_has_no_commands_and_says_so():
-    mine = profile("llama-7b").model_copy(update={"track": "llmapi"})
-    made = plan_profile(mine)
-    assert made.commands == ()
-    assert any("builds no engine" in note for note in made.notes)
+def test_the_llmapi_track_is_planned_with_its_own_commands():
+    made = plan_profile(profile("llama-7b", track="llmapi"))
+    assert made.commands[-1][:2] == ("trtllm-serve", "serve")
+    assert not any("trtllm-build" in argv for argv in made.commands)
+    for part in ("builder_flags have no effect", "run one of them"):
+        assert any(part in note for note in made.notes)
 
 
 def trace(folder, *rows, name="trace.csv"):
