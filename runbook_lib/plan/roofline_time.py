@@ -29,6 +29,7 @@ class Factors:
         compute_8: of 8-bit ones.
         compute_4: of 4-bit ones.
         experts: what of that share remains in the many small matrices of experts.
+        unpacking: what of it remains where weights of fewer bits are unpacked to 16 first.
         attention: share of the 16-bit FLOP/s that attention reaches.
         passes: times that each activation crosses the memory between kernels.
         nvlink: share of the link's bandwidth that collectives reach over NVLink.
@@ -51,6 +52,7 @@ class Factors:
     compute_8: float
     compute_4: float
     experts: float
+    unpacking: float
     attention: float
     passes: float
     nvlink: float
@@ -96,7 +98,7 @@ def parts(step: Step, known: Factors) -> Parts:
         known.compute_16 * (1 - step.is_8 - step.is_4)
         + known.compute_8 * step.is_8
         + known.compute_4 * step.is_4
-    )
+    ) * (1 - step.is_unpacked * (1 - known.unpacking))
     used = 1 - step.expert_idle**step.tokens
     weights = (step.weights + step.experts_all * used) / read
     compute = (step.compute + step.compute_experts / known.experts) / (

@@ -115,6 +115,7 @@ class Step:
     link: Any
     is_8: Any
     is_4: Any
+    is_unpacked: Any
     is_nvlink: Any
     is_pytorch: Any
     is_pipeline: Any
@@ -182,6 +183,9 @@ def step_of(deployed: Deployment, carried: Traffic) -> Step:
         link=made.link or 1.0,
         is_8=float(made.width == "8-bit"),
         is_4=float(made.width == "4-bit"),
+        is_unpacked=float(
+            made.width == "16-bit" and model.in_force(deployed.quantization) != "none"
+        ),
         is_nvlink=float(made.nvlink),
         is_pytorch=float(deployed.pytorch),
         is_pipeline=float(pp > 1),

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runbook_lib.hardware import device
+from runbook_lib.plan.roofline import estimate
 from runbook_lib.plan.roofline_points import points_of, published, together
 from runbook_lib.plan.roofline_time import calibration, ceiling
 
@@ -96,6 +98,48 @@ def key(point):
     deployed = point.deployed
     shape = (deployed.tp, deployed.pp, deployed.attention_dp, deployed.quantization)
     return point.trtllm, point.model_name, deployed.machine.name, *shape
+
+
+def asked(point):
+    """The estimate of what a point was published for."""
+    deployed = point.deployed
+    return estimate(
+        deployed.model,
+        device(deployed.machine.name),
+        dtype=deployed.dtype,
+        quantization=deployed.quantization,
+        kv_dtype=deployed.kv_dtype,
+        input_len=point.input_len,
+        output_len=point.output_len,
+        tp=deployed.tp,
+        pp=deployed.pp,
+        batch=point.batch,
+        trtllm=point.trtllm,
+        runtime="pytorch" if deployed.pytorch else "engine",
+        attention_dp=deployed.attention_dp,
+    )
+
+
+def test_nine_of_ten_published_figures_lie_in_the_interval_that_is_given_for_them():
+    spans = [
+        (one.prefill_seconds if point.first_token else one.output_tokens_per_s, point.measured)
+        for point in published()
+        for one in [asked(point)]
+    ]
+    inside = [span.low <= figure <= span.high for span, figure in spans]
+    assert len(inside) == 579
+    assert sum(inside) >= 0.9 * 579
+
+
+def test_no_more_of_the_never_fitted_figures_lie_outside_than_is_recorded(script):
+    points = points_of(json.loads(script.NEVER_FITTED.read_bytes()))
+    found = [(asked(point).output_tokens_per_s, point.measured) for point in points]
+    inside = sum(span.low <= figure <= span.high for span, figure in found) / len(found)
+    off = sorted(abs(span.middle / figure - 1) for span, figure in found)
+    recorded = RECORDED["never_fitted"]["all"]
+    assert recorded["points"] == len(points) == 237
+    assert inside >= recorded["in_interval"] - TOLERANCE
+    assert off[len(off) // 2] == pytest.approx(recorded["median_error"], abs=TOLERANCE)
 
 
 def test_a_fit_does_not_depend_on_where_it_starts(script):
