@@ -24,6 +24,7 @@ from runbook_lib.repository.lint_config import UNSAFE_NAME, check_config
 from runbook_lib.repository.lint_ensemble import check_ensembles
 from runbook_lib.repository.lint_python import check_code
 from runbook_lib.repository.lint_tensors import check_batching, check_tensors
+from runbook_lib.repository.lint_trtllm import check_trtllm
 from runbook_lib.repository.lint_versions import check_versions
 
 __all__ = ["BACKENDS", "LintFinding", "LintResult", "lint"]
@@ -61,6 +62,7 @@ def lint(path: Path, *, backends: str = "cpu") -> LintResult:
         except OSError as error:
             model.error("unreadable", str(error), "Give its files to the user who reads them.")
     check_ensembles(models)
+    check_trtllm(models)
     found = [*_whole(path, models), *(one for model in models for one in model.findings)]
     return LintResult(str(path), tuple(sorted(found, key=lambda one: one.severity != "error")))
 
