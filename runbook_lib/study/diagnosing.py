@@ -48,7 +48,7 @@ def gather(
     if service:
         found.append(_of_service(service, namespace))
     if url:
-        found.append(collect(url.rstrip("/"), metrics))
+        found.append(_of_server(url.rstrip("/"), metrics))
     if not found:
         raise UsageError(
             "Nothing to diagnose is named.",
@@ -85,9 +85,26 @@ def _of_engine(folder: Path) -> Evidence:
     try:
         facts = inspect_engine(folder)
     except RunbookError as error:
-        return Evidence((Line(f"engine {folder}", str(error), 1),), sources={str(folder): "read"})
-    lines = [Line(f"engine {folder}", f"{name} is missing", 1) for name in facts.missing]
-    return Evidence(tuple(lines), sources={str(folder): f"engine {facts.version}"})
+        return Evidence(named=(_broken_engine(folder, f"{error.what} {error.why}", error.fix),))
+    said = {str(folder): f"engine of {facts.version or 'an unknown release'}"}
+    if not facts.missing:
+        return Evidence(sources=said)
+    gone = f"{', '.join(facts.missing)} missing"
+    return Evidence(named=(_broken_engine(folder, gone, "Build or fetch it again."),), sources=said)
+
+
+def _broken_engine(folder: Path, why: str, fix: str) -> Finding:
+    return Finding(
+        id="model-repo-layout",
+        variant="engine-dir-invalid",
+        title="The engine's folder is not whole",
+        cause=why,
+        confirm=f"runbook engine inspect {folder}",
+        fix=fix,
+        evidence=(f"{folder}: {why}",),
+        score=LINT_SCORE,
+        page="01_build_engine",
+    )
 
 
 def _of_repository(folder: Path) -> Evidence:
@@ -115,6 +132,16 @@ def _of_lint(found: object) -> Finding:
         score=LINT_SCORE,
         page="02_model_repository",
     )
+
+
+def _of_server(url: str, metrics: str) -> Evidence:
+    """A server that says nothing is a finding, not a gap."""
+    found = collect(url, metrics)
+    if found.models:
+        return found
+    reason = found.sources.get("repository index", "it lists no model")
+    gone = Line("repository index", f"the server at {url} does not answer: {reason}")
+    return Evidence((gone,)).joined(found)
 
 
 def _of_service(service: str, namespace: str) -> Evidence:
