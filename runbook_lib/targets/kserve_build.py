@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runbook_lib.artifacts import Engine, EngineIdentity, Phase, digest_of
+from runbook_lib.artifacts import Engine, EngineIdentity, Phase, StoredFile, digest_of
 from runbook_lib.changes import Change
 from runbook_lib.engine import commands as trtllm
-from runbook_lib.engine.identity import inspect_engine
+from runbook_lib.engine.identity import identity_of
 from runbook_lib.engine.job import (
     WEIGHTS,
     WORK,
@@ -32,7 +32,6 @@ from runbook_lib.profile import DeploymentProfile
 from runbook_lib.repository.fetch import fetch
 from runbook_lib.repository.store import push, read_manifest
 from runbook_lib.repository.store_verify import verify
-from runbook_lib.values import Limits
 
 __all__ = ["Workshop"]
 
@@ -168,7 +167,9 @@ def _engine(profile: DeploymentProfile, order: BuildOrder, folder: Path, *, reus
     files = list_files(folder, leave_out=[RECEIPT])
     return Engine(
         path=str(folder),
-        identity=read_identity(folder) if profile.track == "lab" else _identity(profile, folder),
+        identity=read_identity(folder)
+        if profile.track == "lab"
+        else _identity(profile, folder, files),
         files=files,
         engine_digest=content_digest(files),
         size_bytes=sum(file.size for file in files),
@@ -181,18 +182,13 @@ def _engine(profile: DeploymentProfile, order: BuildOrder, folder: Path, *, reus
     )
 
 
-def _identity(profile: DeploymentProfile, folder: Path) -> EngineIdentity:
-    from runbook_lib.hardware import gpu
+def _identity(
+    profile: DeploymentProfile, folder: Path, files: tuple[StoredFile, ...]
+) -> EngineIdentity:
+    """By its files; the SM where its receipt knows none by the GPU that the Job asked its node for."""
+    from runbook_lib.hardware import device
 
-    facts = inspect_engine(folder)
-    return EngineIdentity(
-        track="engine",
-        target=gpu(profile.gpu).sm if profile.gpu else "unknown",
-        compiler=f"TensorRT-LLM {facts.version}",
-        dtype=facts.dtype,
-        quantization=facts.quantization,
-        kv_cache_dtype=facts.kv_cache_dtype,
-        tp_size=facts.tp_size,
-        pp_size=facts.pp_size,
-        limits=Limits(**facts.limits),
-    )
+    found = identity_of(folder, files, limits=profile.limits)
+    if found.target == "unknown" and profile.gpu:
+        return found.model_copy(update={"target": device(profile.gpu).target})
+    return found

@@ -118,7 +118,7 @@ def test_an_engine_is_built_in_a_pod_stored_by_digest_and_fits_this_machine(
     assert fetched.digest == content_digest(list_files(folder))
     assert problems_of(folder) == []
     # The receipt that came with it holds here, as that of a build on this machine.
-    engine = kept_engine(builds.inputs, read_identity, store=store)
+    engine = kept_engine(builds.inputs, lambda folder, _: read_identity(folder), store=store)
     assert engine.reused
     names = [one.name for one in result.phases]
     assert names == ["weights", *(one.name for one in engine.phases), "upload"]

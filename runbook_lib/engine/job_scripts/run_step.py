@@ -27,6 +27,7 @@ MARKERS = ".steps"
 WEIGHTS = "weights"  # mounted, or fetched by a program that goes on where it was cut
 PHASE = re.compile(r"\[[a-z-]+\] phase (?P<name>\S+) done (?P<seconds>[0-9.]+)")
 CANT_START = 127
+GPU = ("nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader")
 
 
 def main(words: list[str]) -> int:
@@ -60,6 +61,7 @@ def main(words: list[str]) -> int:
         "seconds": seconds,
         "phases": phases,
         "made": sorted(path.name for path in given.work.iterdir()),
+        "built_on": _gpu(),
     }
     part = marker.with_suffix(".part")
     part.write_text(json.dumps(about), encoding="utf-8")
@@ -125,6 +127,16 @@ def _pass_on(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
         out.write(b"\n")
         out.flush()
     return phases
+
+
+def _gpu() -> dict[str, str]:
+    """The GPU that a step had, for which its engine is compiled; nothing where there is none."""
+    try:
+        done = subprocess.run(GPU, capture_output=True, text=True, check=True, timeout=20)
+        name, capability = done.stdout.splitlines()[0].split(", ")
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return {}
+    return {"gpu": name, "sm": f"sm{capability.strip().replace('.', '')}"}
 
 
 def _say(line: str) -> None:

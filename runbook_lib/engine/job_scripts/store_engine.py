@@ -188,6 +188,7 @@ def receipt_of(work: Path, inputs: str, digest: str) -> dict[str, Any]:
         "phases": [phase for one in steps for phase in one["phases"]],
         "commands": [[word.replace(str(work), "WORK") for word in one["argv"]] for one in steps],
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+        "built_on": next((one["built_on"] for one in steps if one.get("built_on")), {}),
     }
 
 

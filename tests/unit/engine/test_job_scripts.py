@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.artifacts import StoredFile
-from runbook_lib.engine.build import PHASE
+from runbook_lib.engine.build_lines import phase_of
 from runbook_lib.engine.job import SCRIPTS
 from runbook_lib.engine.job_scripts import store_engine
 from runbook_lib.files import content_digest, list_files
@@ -32,7 +32,8 @@ def script(text):
 
 
 def phases_in(text):
-    return [(one["name"], float(one["seconds"])) for one in PHASE.finditer(text)]
+    found = (phase_of(line) for line in text.splitlines())
+    return [(one.name, one.seconds) for one in found if one]
 
 
 def marker(work, step):
@@ -53,6 +54,18 @@ def test_a_step_that_tells_no_phases_is_one(tmp_path):
     done = run(tmp_path, "quantize", *script("print('hello')"))
     assert [name for name, _ in phases_in(done.stdout)] == ["quantize"]
     assert marker(tmp_path, "quantize")["phases"][0]["name"] == "quantize"
+
+
+def test_the_gpu_of_a_step_goes_into_the_receipt(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA L40S, 8.9'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    work = tmp_path / "work"
+    work.mkdir()
+    run(work, "convert", *script("pass"))
+    told = {"gpu": "NVIDIA L40S", "sm": "sm89"}
+    assert marker(work, "convert")["built_on"] == told
+    assert store_engine.receipt_of(work, "sha256:in", "sha256:out")["built_on"] == told
 
 
 def test_other_words_are_another_step(tmp_path):
