@@ -71,6 +71,9 @@ class Model:
         path: the model's folder.
         config: the parsed configuration; None when there is none or it can't be read.
         backend: the backend that Triton chooses; empty for an ensemble, or when it finds none.
+        platform: the platform that Triton completes.
+        file: the file of a version that the backend opens.
+        on_cpu: it is judged for the CPU server, whose version and parts are known.
         completes_itself: its code adds tensors to the configuration, so only Triton knows them all.
         decoupled: it gives any number of answers a request, by itself or by a part.
     """
@@ -78,6 +81,9 @@ class Model:
     path: Path
     config: Any = None
     backend: str = ""
+    platform: str = ""
+    file: str = ""
+    on_cpu: bool = True
     completes_itself: bool = False
     decoupled: bool = False
     findings: list[LintFinding] = field(default_factory=list)

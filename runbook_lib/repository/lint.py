@@ -15,6 +15,8 @@ the server lacks (told as a warning), a warm-up request that fails, memory.
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +25,11 @@ from runbook_lib.repository.findings import CONFIG, LintFinding, LintResult, Mod
 from runbook_lib.repository.lint_config import UNSAFE_NAME, check_config
 from runbook_lib.repository.lint_ensemble import check_ensembles
 from runbook_lib.repository.lint_python import check_code
+from runbook_lib.repository.lint_sequence import check_sequences
 from runbook_lib.repository.lint_tensors import check_batching, check_tensors
 from runbook_lib.repository.lint_trtllm import check_trtllm
 from runbook_lib.repository.lint_versions import check_versions
+from runbook_lib.repository.lint_warmup import check_warm_up
 
 __all__ = ["BACKENDS", "LintFinding", "LintResult", "lint"]
 
@@ -68,13 +72,33 @@ def lint(path: Path, *, backends: str = "cpu") -> LintResult:
 
 
 def _check(model: Model, backends: frozenset[str], *, on_cpu: bool) -> None:
+    model.on_cpu = on_cpu
+    for gone in _links_to_nothing(model.path):
+        model.error(
+            "broken_link",
+            f"{gone} is a link to nothing: Triton refuses the model.",
+            f"rm {model.path / gone}",
+        )
     check_config(model, backends, on_cpu=on_cpu)
     check_versions(model)
     if model.backend == "python":
-        check_code(model)
+        check_code(model, _packages() if model.on_cpu else None)
     if model.config is not None:
         check_batching(model)
         check_tensors(model)
+        check_sequences(model)
+        check_warm_up(model)
+
+
+def _links_to_nothing(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.iterdir() if one.is_symlink() and not one.exists())
+
+
+@functools.cache
+def _packages() -> frozenset[str]:
+    """What can be imported in the CPU server's Python, beside Python's own modules."""
+    text = Path(__file__).with_name("lint_packages.json").read_text("utf-8")
+    return frozenset(json.loads(text)["packages"])
 
 
 def _backends(text: str) -> frozenset[str]:
@@ -110,6 +134,14 @@ def _whole(path: Path, models: list[Model]) -> Iterator[LintFinding]:
             "error",
             f"{path} holds no model folder: Triton would start and serve nothing.",
             "Lay out a repository, or start from `runbook repo skeleton`.",
+        )
+    for gone in _links_to_nothing(path):
+        yield LintFinding(
+            "",
+            "broken_link",
+            "error",
+            f"{gone} is a link to nothing: Triton then loads no model at all.",
+            f"rm {path / gone}",
         )
     python = any(model.backend == "python" for model in models)
     if python and (found := UNSAFE_NAME.search(str(path.resolve()))):

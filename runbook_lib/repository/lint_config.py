@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import RepositoryError
-from runbook_lib.repository.config import parse_config
 from runbook_lib.repository.findings import CONFIG, Model
+from runbook_lib.repository.lint_backend import OF_PLATFORM, choose
+from runbook_lib.repository.lint_sizes import kind_name
+from runbook_lib.repository.lint_text import parse, without_comments
 
 __all__ = ["UNSAFE_NAME", "check_config"]
 
-# Backends that Triton knows by a file in the first version folder or by `platform`, in its order.
-BY_FILE = {
-    "model.savedmodel": "tensorflow",
-    "model.graphdef": "tensorflow",
-    "model.plan": "tensorrt",
-    "model.onnx": "onnxruntime",
-    "model.xml": "openvino",
-    "model.pt": "pytorch",
-    "model.py": "python",
-}
-BY_PLATFORM = {
-    "tensorflow_savedmodel": "tensorflow",
-    "tensorflow_graphdef": "tensorflow",
-    "tensorrt_plan": "tensorrt",
-    "onnxruntime_onnx": "onnxruntime",
-    "pytorch_libtorch": "pytorch",
-}
 PLACEHOLDER = re.compile(r"\$\{\w*\}")
 # The Python backend puts the model's path on a shell's command line without quotes.
 UNSAFE_NAME = re.compile(r"[\s'\"$&;|<>()`\\]|[^\x00-\x7f]")
-# Python's parser takes any escape in a string, Triton's only C's.
-BAD_ESCAPE = re.compile(r"""\\(?:\\|[^abfnrtvxXuU?'"0-7\\])""")
 
 
 def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> None:
@@ -50,7 +34,7 @@ def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> Non
         return
     if path.is_file() and not _read(model, path.read_bytes()):
         return
-    model.backend = _backend(model)
+    _choose(model)
     if misplaced and not path.is_file():
         _explain_misplaced(model, misplaced[0].parent.name)
         _read_misplaced(model, misplaced[0].read_bytes())
@@ -76,15 +60,12 @@ def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> Non
 def _read(model: Model, data: bytes) -> bool:
     """Parse the text into the model; False when Triton would not."""
     text = data.decode("utf-8", "replace")
-    if found := _bad_escape(text):
-        model.error("config", f"{CONFIG} has a string with {found}.", "Write \\\\ for a backslash.")
-        return False
     try:
-        model.config = parse_config(text, where=f"{model.name}/{CONFIG}")
+        model.config = parse(text, where=f"{model.name}/{CONFIG}")
     except RepositoryError as error:
         _explain_syntax(model, text, error.why)
         return False
-    if left := sorted(set(PLACEHOLDER.findall(_without_comments(text)))):
+    if left := sorted(set(PLACEHOLDER.findall(without_comments(text)))):
         model.warn(
             "placeholder",
             f"{CONFIG} has placeholders that nobody filled: {', '.join(left)}. Triton takes them "
@@ -92,15 +73,6 @@ def _read(model: Model, data: bytes) -> bool:
             "Fill the template before it is laid out.",
         )
     return True
-
-
-def _bad_escape(text: str) -> str:
-    found = (one[0] for one in BAD_ESCAPE.finditer(_without_comments(text)))
-    return next((one for one in found if one != r"\\"), "")
-
-
-def _without_comments(text: str) -> str:
-    return "\n".join(line.partition("#")[0] for line in text.splitlines())
 
 
 def _explain_syntax(model: Model, text: str, why: str) -> None:
@@ -126,21 +98,10 @@ def _explain_syntax(model: Model, text: str, why: str) -> None:
         model.error("config", f"{CONFIG} does not parse: {why}", "Correct the line named there.")
 
 
-def _backend(model: Model) -> str:
-    """The backend that Triton takes: the one named, else the one it infers from files and name."""
-    config = model.config
-    if config is not None and config.backend:
-        return str(config.backend)
-    if config is not None and config.platform:
-        return BY_PLATFORM.get(config.platform, "")
-    named = "" if config is None else config.default_model_filename
+def _choose(model: Model) -> None:
     first = model.path / model.folders[0] if model.folders else None
-    for file, backend in BY_FILE.items():
-        if file == named or (not named and first is not None and (first / file).exists()):
-            return backend
-    # A folder `any.identity` with a file `model.identity` is served by the backend `identity`.
-    last = model.name.partition(".")[2]
-    return last if first is not None and last and (first / f"model.{last}").exists() else ""
+    choice = choose(model.config, model.name, first)
+    model.backend, model.platform, model.file = choice.backend, choice.platform, choice.file
 
 
 def _explain_misplaced(model: Model, version: str) -> None:
@@ -162,7 +123,7 @@ def _read_misplaced(model: Model, data: bytes) -> None:
         return
     text = data.decode("utf-8", "replace")
     try:
-        parse_config(text, where=CONFIG)
+        parse(text, where=CONFIG)
     except RepositoryError as error:
         _explain_syntax(model, text, error.why)
 
@@ -212,7 +173,7 @@ def _check_backend(model: Model, backends: frozenset[str]) -> None:
             f'The backend "{model.backend}" is not in this server, which has: {have}.',
             f'Write backend: "{case}".' if case else "Serve it with an image that has the backend.",
         )
-    elif model.backend in BY_PLATFORM.values() and BY_PLATFORM.get(platform) != model.backend:
+    elif model.backend in OF_PLATFORM.values() and OF_PLATFORM.get(model.platform) != model.backend:
         model.error(
             "backend",
             f'platform "{platform}" does not belong to backend "{model.backend}".',
@@ -238,10 +199,16 @@ def _check_name(model: Model) -> None:
 
 def _check_instances(model: Model, *, gpu: bool) -> None:
     for group in model.config.instance_group:
-        kind = group.Kind.Name(group.kind)
+        kind = kind_name(group.Kind, group.kind)
         if model.is_ensemble:
             model.error(
                 "instance_group", "An ensemble runs no instances.", "Take instance_group out."
+            )
+        elif not kind.startswith("KIND_"):
+            model.error(
+                "instance_group",
+                f"An instance group has the kind {kind}.",
+                "Write KIND_CPU, KIND_GPU, KIND_MODEL or KIND_AUTO.",
             )
         elif kind == "KIND_GPU" and not gpu:
             model.error(
@@ -268,10 +235,13 @@ def _check_cpu_server(model: Model) -> None:
         model.error(
             "config", "Triton 2.51 knows no model_metrics.", "Take it out, or use a newer Triton."
         )
-    for agent in config.model_repository_agents.agents:
+    if config.HasField("model_repository_agents"):
+        names = ", ".join(one.name for one in config.model_repository_agents.agents)
         model.error(
             "repository_agent",
-            f"This server has no repository agent {agent.name}.",
+            f"This server has no repository agent {names}."
+            if names
+            else "model_repository_agents without an agent: Triton 2.51 dies of it.",
             "Take model_repository_agents out.",
         )
     if model.backend == "python" and config.runtime not in {"", "libtriton_python.so"}:
@@ -290,15 +260,40 @@ def _check_files(model: Model) -> None:
                 f"The label file {output.label_filename} of output {output.name} is missing.",
                 f"Put it beside {CONFIG}.",
             )
-    archive = _text(model.config.parameters, "EXECUTION_ENV_PATH")
-    home, _, inside = archive.partition("$$TRITON_MODEL_DIRECTORY/")
-    if not home and inside and model.backend == "python" and not (model.path / inside).exists():
+    if model.backend == "python":
+        _check_parameters(model)
+
+
+def _check_parameters(model: Model) -> None:
+    """The parameters that the Python backend itself reads."""
+    tensors = _text(model.config.parameters, "FORCE_CPU_ONLY_INPUT_TENSORS")
+    if tensors not in {None, "yes", "no"}:
         model.error(
-            "environment",
-            f"EXECUTION_ENV_PATH names {inside}, which is not in the model's folder.",
-            "Put the packed environment there, or take the parameter out.",
+            "parameter",
+            f'FORCE_CPU_ONLY_INPUT_TENSORS is "{tensors}".',
+            'Write "yes" or "no".',
         )
+    if archive := _text(model.config.parameters, "EXECUTION_ENV_PATH"):
+        path = Path(archive.replace("$$TRITON_MODEL_DIRECTORY", str(model.path), 1))
+        if not _is_environment(path):
+            model.error(
+                "environment",
+                f"EXECUTION_ENV_PATH names {archive}, which is no packed environment here.",
+                "Put the archive of conda-pack there, or take the parameter out.",
+            )
 
 
-def _text(parameters: Any, key: str) -> str:
-    return str(parameters[key].string_value) if key in parameters else ""
+def _is_environment(path: Path) -> bool:
+    """Whether a file looks like an archive that has an environment's `bin/activate`."""
+    import tarfile
+
+    try:
+        with tarfile.open(path) as archive:
+            names = {name.removeprefix("./") for name in archive.getnames()}
+    except (OSError, tarfile.TarError, EOFError):
+        return False
+    return "bin/activate" in names
+
+
+def _text(parameters: Any, key: str) -> str | None:
+    return str(parameters[key].string_value) if key in parameters else None

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runbook_lib.repository.findings import Model
+from runbook_lib.repository.lint_sizes import ANY, type_name
 
 __all__ = ["check_ensembles"]
 
-ANY = -1
 NEWEST = -1
 
 
@@ -240,11 +240,9 @@ def _check_step(model: Model, step: Any, part: Model, wiring: _Wiring) -> None:
 
 
 def _compare(model: Model, name: str, now: _Tensor, wiring: _Wiring) -> None:
-    from tritonclient.grpc import model_config_pb2
-
     first = wiring.tensors.setdefault(name, now)
     if first.kind != now.kind:
-        kinds = [model_config_pb2.DataType.Name(one.kind) for one in (first, now)]
+        kinds = [type_name(one.kind) for one in (first, now)]
         model.error(
             "data_type",
             f"The tensor {name} is {kinds[0]} in {first.said_by} and {kinds[1]} in {now.said_by}.",

@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import ast
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from runbook_lib.repository.findings import Model
+from runbook_lib.repository.lint_calls import Text
+from runbook_lib.repository.lint_complete import Completed
+from runbook_lib.repository.lint_evaluate import (
+    BINDS_ANY,
+    UNKNOWN,
+    Function,
+    GaveUp,
+    Instance,
+    Scope,
+    Stops,
+)
+from runbook_lib.repository.lint_follow import Follower
+from runbook_lib.repository.lint_imports import Imports
+from runbook_lib.repository.lint_sizes import as_json
 
 __all__ = ["check_code"]
 
 CLASS = "TritonPythonModel"
-# What the backend itself brings into the interpreter.
-BROUGHT = {"triton_python_backend_utils", "c_python_backend_utils", "numpy"}
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+NO_CLASS = (ast.Constant, ast.List, ast.Dict, ast.Tuple, ast.Set, ast.JoinedStr)
+Defined = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def check_code(model: Model) -> None:
-    """Note what the Python backend refuses in each version that is loaded."""
-    name = (model.config.default_model_filename if model.config is not None else "") or "model.py"
+def check_code(model: Model, packages: frozenset[str] | None) -> None:
+    """Note what the Python backend refuses in each version that is loaded.
+
+    Args:
+        packages: the packages of the server's Python; None when they aren't known.
+    """
+    name = model.file or "model.py"
     for version in model.loaded:
         folder = model.path / str(version)
         if version >= 0 and folder.is_dir():
-            _check_version(model, folder, name)
+            _check_version(model, folder, name, packages)
 
 
-def _check_version(model: Model, folder: Path, name: str) -> None:
+def _check_version(model: Model, folder: Path, name: str, packages: frozenset[str] | None) -> None:
     path = folder / name
+    if (inner := folder / folder.name / name).is_file():
+        path = inner  # Python finds the module `1.model` there first
     shown = f"{folder.name}/{name}"
     if not path.exists():
         model.error(
@@ -46,17 +65,19 @@ def _check_version(model: Model, folder: Path, name: str) -> None:
     except (SyntaxError, ValueError) as error:
         model.error("syntax", f"{shown} is no Python: {error}", f"python -m py_compile {path}")
         return
-    _check_imports(model, tree, folder, shown)
     _check_class(model, tree, shown)
+    if not model.fails:
+        _follow(model, tree, folder, shown, packages)
 
 
 def _parse(source: bytes, shown: str) -> ast.Module:
     """The syntax tree of code that Python would compile; nothing of it is run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        tree = ast.parse(source, filename=shown)
         # Some errors, as a `return` outside a function, are found only here.
-        compile(source, shown, "exec", dont_inherit=True)
-        return ast.parse(source, filename=shown)
+        compile(tree, shown, "exec", dont_inherit=True)
+        return tree
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -64,7 +85,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for node in body:
         yield node
         for inner in ("body", "orelse", "finalbody"):
-            if not isinstance(node, Function | ast.ClassDef):
+            if not isinstance(node, Defined | ast.ClassDef):
                 yield from _statements(getattr(node, inner, []))
         for handler in getattr(node, "handlers", []):
             yield from _statements(handler.body)
@@ -72,7 +93,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _binds(node: ast.stmt, name: str) -> bool:
     """Whether a statement gives a name a value (a star import may)."""
-    if isinstance(node, Function | ast.ClassDef):
+    if isinstance(node, Defined | ast.ClassDef):
         return node.name == name
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = {(one.asname or one.name).partition(".")[0] for one in node.names}
@@ -87,25 +108,24 @@ def _binds(node: ast.stmt, name: str) -> bool:
 
 def _check_class(model: Model, tree: ast.Module, shown: str) -> None:
     bound = [node for node in _statements(tree.body) if _binds(node, CLASS)]
-    if not bound:
+    hidden = any(isinstance(one, ast.Name) and one.id in BINDS_ANY for one in ast.walk(tree))
+    if not bound and not hidden:
         model.error(
             "model_class",
             f"{shown} has no class {CLASS}.",
             f"Name the model's class {CLASS}.",
         )
         return
-    made = bound[-1]
-    if isinstance(made, ast.Assign) and isinstance(made.value, ast.Constant):
+    made = bound[-1] if bound else None
+    if isinstance(made, ast.Assign) and isinstance(made.value, NO_CLASS):
         model.error("model_class", f"{CLASS} in {shown} is no class.", "Write a class.")
     if isinstance(made, ast.ClassDef):
-        methods = {one.name: one for one in made.body if isinstance(one, Function)}
+        methods = {one.name: one for one in made.body if isinstance(one, Defined)}
         _check_methods(model, made, methods, shown)
-        if (completes := methods.get("auto_complete_config")) is not None:
-            _check_completion(model, completes, shown)
 
 
 def _check_methods(
-    model: Model, made: ast.ClassDef, methods: dict[str, Function], shown: str
+    model: Model, made: ast.ClassDef, methods: dict[str, Defined], shown: str
 ) -> None:
     for name, given, gives in (
         ("initialize", 1, "its arguments, as in initialize(self, args)"),
@@ -126,26 +146,7 @@ def _check_methods(
         )
 
 
-def _check_completion(model: Model, method: Function, shown: str) -> None:
-    """Triton calls `auto_complete_config` on the class, before there is an object."""
-    calls = {one.attr for one in ast.walk(method) if isinstance(one, ast.Attribute)}
-    model.completes_itself = bool(calls & {"add_input", "add_output", "set_max_batch_size"})
-    returns = any(isinstance(one, ast.Return) and one.value for one in ast.walk(method))
-    if not method.decorator_list and not _takes(method, 0):
-        model.error(
-            "method",
-            f"auto_complete_config in {shown} does not fit: Triton calls it on the class.",
-            "Write @staticmethod above def auto_complete_config(config).",
-        )
-    elif not returns:
-        model.error(
-            "method",
-            f"auto_complete_config in {shown} returns nothing.",
-            "End it with: return config",
-        )
-
-
-def _takes(function: Function, given: int) -> bool:
+def _takes(function: Defined, given: int) -> bool:
     """Whether a method can be called with so many positional arguments after its first."""
     if function.decorator_list:
         return True
@@ -156,51 +157,124 @@ def _takes(function: Function, given: int) -> bool:
     return needed <= given and not named and (bool(arguments.vararg) or given < len(places))
 
 
-def _check_imports(model: Model, tree: ast.Module, folder: Path, shown: str) -> None:
-    """Modules that must be here, and packages that the server's Python must bring."""
-    wanted = set[str]()
-    absent = []
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            wanted |= {one.name.partition(".")[0] for one in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            wanted.add(str(node.module).partition(".")[0])
-        elif isinstance(node, ast.ImportFrom) and node.level == 1:
-            names = [node.module] if node.module else [one.name for one in node.names]
-            absent += [name for name in names if not _is_beside(folder, name.partition(".")[0])]
-    _check_neighbours(model, folder, wanted)
-    missing = sorted(
-        name
-        for name in wanted - BROUGHT - sys.stdlib_module_names
-        if not _is_beside(folder, name) and not _is_beside(model.path, name)
-    )
-    for name in absent:
-        model.error(
-            "import",
-            f"{shown} imports .{name}, which does not stand beside it.",
-            f"Put {name}.py there.",
-        )
-    if missing:
+# -- what surely happens when it runs ---------------------------------------------------------------
+
+
+def _follow(
+    model: Model, tree: ast.Module, folder: Path, shown: str, packages: frozenset[str] | None
+) -> None:
+    """Note what surely raises from the first line through `initialize`."""
+    imports = Imports([folder, model.path], packages)
+    follower = Follower(imports)
+    try:
+        scope = Scope()
+        follower.module(tree, scope)
+        _make(model, follower, scope, folder, shown)
+    except Stops as stop:
+        _explain_stop(model, stop, shown)
+    except (GaveUp, RecursionError):
+        pass
+    if imports.missing and not model.fails:
         model.warn(
             "packages",
-            f"{shown} needs packages that the server's Python must bring: {', '.join(missing)}.",
+            f"{shown} needs packages that the server's Python must bring: "
+            f"{', '.join(sorted(imports.missing))}.",
             "Install them in the server's image, or ship them beside the code.",
         )
 
 
-def _check_neighbours(model: Model, folder: Path, wanted: set[str]) -> None:
-    """A module beside the code is imported with it, so it has to be Python too."""
-    for name in sorted(wanted - BROUGHT - sys.stdlib_module_names):
-        path = folder / f"{name}.py"
-        if path.is_file():
-            try:
-                _parse(path.read_bytes(), path.name)
-            except (SyntaxError, ValueError) as error:
-                shown = f"{folder.name}/{path.name}"
-                model.error(
-                    "syntax", f"{shown} is no Python: {error}", f"python -m py_compile {path}"
-                )
+def _make(model: Model, follower: Follower, scope: Scope, folder: Path, shown: str) -> None:
+    """What Triton does with the class: it completes the configuration, makes and starts one."""
+    if CLASS not in scope.names and not scope.open:
+        model.error(
+            "model_class",
+            f"{shown} gives {CLASS} no value when it runs.",
+            f"Name the model's class {CLASS}.",
+        )
+        return
+    made_of = scope.names.get(CLASS, UNKNOWN)
+    if (completes := follower.attribute(made_of, "auto_complete_config")) is not UNKNOWN:
+        _complete(model, follower, completes, made_of, shown)
+    made = follower.call(made_of, [], {}, 0)
+    if not isinstance(made, Instance):
+        return
+    if made.made_of.has("initialize"):
+        follower.call(follower.attribute(made, "initialize"), [_given(model, folder)], {}, 0)
+    _warm_up(model, follower, made, shown)
 
 
-def _is_beside(folder: Path, name: str) -> bool:
-    return (folder / name).is_dir() or (folder / f"{name}.py").is_file()
+def _warm_up(model: Model, follower: Follower, made: Instance, shown: str) -> None:
+    """A warm-up request has to be answered; what an answer says can't be known."""
+    sizes = [one.batch_size for one in model.config.model_warmup] if model.config else []
+    if not any(sizes) or model.config.model_transaction_policy.decoupled:
+        return
+    answered: Any = None
+    if made.made_of.has("execute"):
+        answered = follower.call(follower.attribute(made, "execute"), [UNKNOWN], {}, 0)
+    elif not made.made_of.all_known():
+        return
+    if answered is None or (isinstance(answered, list) and len(answered) != max(sizes)):
+        model.error(
+            "warm_up",
+            f"execute in {shown} does not answer the warm-up request.",
+            "Return one response for each request.",
+        )
+
+
+def _complete(model: Model, follower: Follower, completes: Any, made_of: Any, shown: str) -> None:
+    """Triton calls `auto_complete_config` on the class, before there is an object."""
+    told = Completed(model.config, model.name)
+    if isinstance(completes, Function):
+        decorators = {ast.unparse(one) for one in completes.node.decorator_list}
+        if "classmethod" in decorators:
+            completes = Function(completes.node, completes.scope, made_of)
+    found = follower.call(completes, [told], {}, 0)
+    if found is UNKNOWN:
+        model.completes_itself = True
+    elif found is not told:
+        model.error(
+            "method",
+            f"auto_complete_config in {shown} returns no configuration.",
+            "End it with: return config",
+        )
+    elif told.dropped and model.config is None:
+        model.error(
+            "method",
+            f"auto_complete_config in {shown} makes a configuration that Triton can't read: {told.dropped}.",
+            "Write data types as TYPE_FP32, dims and sizes as whole numbers.",
+        )
+    elif told.dropped:
+        pass  # Triton keeps the file's configuration
+    elif told.config is None:
+        model.completes_itself = True
+    else:
+        model.config = told.config
+        model.completes_itself = False
+
+
+def _given(model: Model, folder: Path) -> dict[str, Any]:
+    """What `initialize` is given."""
+    known = model.config is not None and not model.completes_itself
+    config = Text()
+    config.parse = lambda: as_json(model.config) if known else UNKNOWN
+    return {
+        "model_config": config,
+        "model_instance_kind": "CPU" if model.on_cpu else UNKNOWN,
+        "model_instance_name": UNKNOWN,
+        "model_instance_device_id": "0" if model.on_cpu else UNKNOWN,
+        "model_repository": str(model.path),
+        "model_version": folder.name,
+        "model_name": model.name,
+    }
+
+
+def _explain_stop(model: Model, stop: Stops, shown: str) -> None:
+    where = f"{shown}:{stop.line}"
+    if stop.kind in {"ModuleNotFoundError", "ImportError"}:
+        model.error(
+            "import",
+            f"{where} can't be imported by the server's Python. {stop}",
+            "Install it in the server's image, or ship it beside the code.",
+        )
+    else:
+        model.error("raises", f"{where} surely raises {stop}.", "Correct that line.")

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from runbook_lib.repository.findings import Model
+from runbook_lib.repository.lint_sizes import ANY, type_name
 
 __all__ = ["check_batching", "check_tensors"]
 
-ANY = -1
+DELAY = 1  # ModelQueuePolicy.TimeoutAction
+BATCH_TYPES = {"TYPE_INT32", "TYPE_FP32"}
 
 
 def check_tensors(model: Model) -> None:
     """Note what Triton refuses in inputs and outputs.
 
-    An ensemble's are left to the ensemble's rules. A model whose code completes its configuration
-    may leave things out.
+    A model whose code completes its configuration may leave things out.
     """
-    if model.is_ensemble:
-        return
     for kind, tensors in (("input", model.config.input), ("output", model.config.output)):
         for tensor in tensors:
             _check_tensor(model, kind, tensor)
@@ -105,7 +104,6 @@ def check_batching(model: Model) -> None:
             "Take it out: Triton then prefers the largest batch.",
         )
     _check_priorities(model)
-    _check_controls(model)
     _check_batch_tensors(model)
     if config.response_cache.enable and config.model_transaction_policy.decoupled:
         model.error(
@@ -128,11 +126,20 @@ def _check_priorities(model: Model) -> None:
             f"A priority level is not between 1 and priority_levels, {levels}.",
             "Write default_priority_level: 1.",
         )
-    if levels > 1 and batching.preserve_ordering:
+    if not batching.preserve_ordering:
+        return
+    if levels > 1:
         model.error(
             "priority",
             "preserve_ordering and more than one priority level exclude each other.",
             "Take one of them out.",
+        )
+    policies = [batching.default_queue_policy, *batching.priority_queue_policy.values()]
+    if any(one.default_timeout_microseconds and one.timeout_action == DELAY for one in policies):
+        model.error(
+            "priority",
+            "preserve_ordering and a queue policy that delays late requests exclude each other.",
+            "Write timeout_action: REJECT, or take preserve_ordering out.",
         )
 
 
@@ -147,26 +154,18 @@ def _check_batch_tensors(model: Model) -> None:
                 "A batch_input or batch_output has not exactly one source_input, an input here.",
                 f"Name one of: {', '.join(sorted(inputs))}.",
             )
-    for scattered in config.batch_output:
-        if not set(scattered.target_name) <= outputs:
+    for made in config.batch_input:
+        if type_name(made.data_type) not in BATCH_TYPES or made.kind not in made.Kind.values():
             model.error(
                 "batch_tensor",
-                "A batch_output names a target that is no output.",
+                "A batch_input has a data type or a kind that Triton can't make.",
+                "Write data_type: TYPE_INT32 or TYPE_FP32.",
+            )
+    for scattered in config.batch_output:
+        targets = list(scattered.target_name)
+        if not set(targets) <= outputs or len(set(targets)) < len(targets):
+            model.error(
+                "batch_tensor",
+                "A batch_output names a target twice, or one that is no output.",
                 f"Name one of: {', '.join(sorted(outputs))}.",
             )
-
-
-def _check_controls(model: Model) -> None:
-    """A sequence control is told by two values of one type, the sequence's number by none."""
-    for tensor in model.config.sequence_batching.control_input:
-        for control in tensor.control:
-            values = (control.int32_false_true, control.fp32_false_true, control.bool_false_true)
-            given = [len(one) for one in values if one]
-            kind = control.Kind.Name(control.kind)
-            if given != ([] if kind == "CONTROL_SEQUENCE_CORRID" else [2]):
-                model.error(
-                    "control",
-                    f"The control {kind} of {tensor.name} has not the values it needs.",
-                    "Write one of int32_false_true, fp32_false_true and bool_false_true, as "
-                    "[ 0, 1 ]; for CONTROL_SEQUENCE_CORRID none.",
-                )

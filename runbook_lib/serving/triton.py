@@ -8,7 +8,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,7 @@ def start_triton(
     ports: tuple[int, int, int] | None = None,
     facts: Mapping[str, str] | None = None,
     strict: bool = True,
+    options: Sequence[str] = (),
 ) -> tuple[Running, float]:
     """Start a server on a repository (folder or URI in Triton's own form) and wait until it is ready.
 
@@ -101,6 +102,7 @@ def start_triton(
     Args:
         facts: more to write down about the server, as what it serves.
         strict: wait until every model is ready; else only until the server lives, whatever its models do.
+        options: more of the server's own command line.
 
     Returns:
         The running server (`facts`: http, grpc, metrics URLs, repository) and the seconds to ready.
@@ -118,6 +120,7 @@ def start_triton(
             credentials=credentials,
             ports=chosen,
             strict=strict,
+            options=options,
             more=facts or {},
         )
         began_at = _size(folder / f"{name}.log")
@@ -149,6 +152,7 @@ def _spec(
     credentials: S3Credentials | None,
     ports: tuple[int, ...],
     strict: bool,
+    options: Sequence[str],
     more: Mapping[str, str],
 ) -> ServerSpec:
     http, grpc, metrics = ports
@@ -167,6 +171,7 @@ def _spec(
         "--allow-gpu-metrics=false",
         "--metrics-interval-ms=500",
         f"--backend-config=python,shm-region-prefix-name={_shared_memory(http)}",
+        *options,
     ]
     facts = dict(more) | {
         "http": f"http://127.0.0.1:{http}",

@@ -128,14 +128,22 @@ def test_the_code_is_read_and_never_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_packages_that_the_server_must_bring_are_named_once_and_no_error(tmp_path: Path) -> None:
+def test_packages_of_an_unknown_server_are_named_once_and_no_error(tmp_path: Path) -> None:
     code = (
         "import json, numpy, triton_python_backend_utils\nimport torch.nn\nfrom beside import x\n"
     )
-    files = {"1__model.py": code + CODE, "1__beside.py": ""}
-    finding = only(write(tmp_path, **files))
+    files = {"1__model.py": code + CODE, "1__beside.py": "x = 1\n"}
+    finding = only(write(tmp_path, **files), backends="trtllm")
     assert (finding.rule, finding.severity) == ("packages", "warning")
     assert finding.message.endswith(": torch.")
+
+
+def test_a_package_that_the_cpu_server_lacks_is_an_error_with_its_line(tmp_path: Path) -> None:
+    files = {"1__model.py": "import json\nimport torch\n" + CODE}
+    finding = only(write(tmp_path, **files))
+    assert (finding.rule, finding.severity) == ("import", "error")
+    assert finding.message.startswith("1/model.py:2 ")
+    assert "No module named 'torch'" in finding.message
 
 
 def test_a_warning_of_the_compiler_is_none_of_ours(tmp_path: Path) -> None:
