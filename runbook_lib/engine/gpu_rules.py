@@ -75,6 +75,13 @@ GPU_RULES = (
 
 ENGINE_GPU_RULES = (
     Rule(
+        "int8-cache",
+        lambda wish: wish.profile.kv_cache_dtype == "int8" and wish.on_older_than(AMPERE),
+        "{gpu} (sm{sm}) is not known to have an INT8 KV cache; Ampere has it",
+        "kv_cache_dtype {dtype}, or A10 and later",
+        MATRIX,
+    ),
+    Rule(
         "gpu-gone",
         lambda wish: wish.sm == VOLTA and not wish.before("0.15.0"),
         "{gpu}: {release} has no support for Volta",

@@ -110,9 +110,19 @@ def _api_notes(profile: DeploymentProfile, found: ApiRelease) -> list[str]:
             f"The Triton model of {found.version} streams an answer as one event, not token by "
             "token (1.3 does); trtllm-serve streams tokens."
         )
+    if found.version == "1.0.0" and _fuses_eagerly(profile):
+        told.append(
+            "1.0 has an issue with pipeline parallelism under FP8 and NVFP4 weights of Llama: serve "
+            "with TRTLLM_LLAMA_EAGER_FUSION_DISABLED=1."
+        )
     if profile.max_beam_width > 1:
         told.append("Only trtllm-serve takes requests with beams; the Triton model has no input.")
     tools = ["trtllm-serve", "model.yaml"]
     if profile.quantization not in {"none", "int4_gptq"}:
         tools.append("hf_ptq")
     return told + _weak(found.version, {name: found.tools[name].basis for name in tools})
+
+
+def _fuses_eagerly(profile: DeploymentProfile) -> bool:
+    eight = profile.quantization in {"fp8", "nvfp4"}
+    return profile.model_family == "llama" and profile.pipeline_parallel_size > 1 and eight

@@ -513,3 +513,34 @@ def test_a_cell_of_the_trade_offs_makes_a_profile_of_its_own():
 def test_a_load_that_can_not_mean_anything_is_refused(write, fields, told):
     write("load/a", "".join(f"{name}: {value}\n" for name, value in fields.items()))
     assert told in refused("load/a", kind=LoadProfile)
+
+
+# -- ranks ----------------------------------------------------------------------------------------
+
+
+def test_experts_are_split_over_the_ranks_that_share_a_layer():
+    made = DeploymentProfile(
+        model_name="m", tensor_parallel_size=8, moe_expert_parallel_size=4, context_parallel_size=2
+    )
+    assert made.effective_moe_tensor_parallel_size == 2
+    assert made.world_size == 16
+    made = DeploymentProfile(model_name="m", tensor_parallel_size=8, moe_tensor_parallel_size=2)
+    assert made.effective_moe_expert_parallel_size == 4
+
+
+def test_a_split_of_experts_that_does_not_make_the_ranks_is_refused(write):
+    write("mine/one", "model_name: m\ntensor_parallel_size: 4\nmoe_expert_parallel_size: 3\n")
+    said = refused("mine/one")
+    assert "one.yaml:3 moe_expert_parallel_size" in said
+    assert "must be tensor_parallel_size 4" in said
+
+
+@pytest.mark.parametrize("field", ["context_parallel_size", "moe_expert_parallel_size"])
+def test_the_lab_splits_nothing(write, field):
+    write("mine/lab", f"{LAB}tensor_parallel_size: 1\n{field}: 2\n")
+    assert f"{field}: 2 in the lab" in refused("mine/lab")
+
+
+def test_an_llmapi_profile_is_entered_by_its_only_model():
+    assert DeploymentProfile(model_name="m", track="llmapi").entry_model == "tensorrt_llm"
+    assert DeploymentProfile(model_name="m").entry_model == "ensemble"

@@ -206,6 +206,10 @@ def test_what_the_track_takes_for_granted_is_told():
     for part in ("run one of them", "pip install -U openai", "Only trtllm-serve", "for hf_ptq"):
         assert part in told
     assert "as one event" in "\n".join(notes(profile()))
+    wish = {"quantization": "fp8", "pipeline_parallel_size": 2}
+    for version, said in (("1.0.0", True), ("1.1.0", False)):
+        told = "\n".join(notes(profile(trtllm_version=version, **wish)))
+        assert ("EAGER_FUSION" in told) is said
     told = "\n".join(notes(profile(trtllm_version="1.3.0rc23")))
     assert "No Triton image with 1.3.0rc23" in told
     assert "as one event" not in told

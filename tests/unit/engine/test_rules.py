@@ -135,6 +135,10 @@ CASES = {
         {"gpu": "A100-SXM-80GB", "kv_cache_dtype": "fp8"},
         {"gpu": "H100-SXM-80GB", "kv_cache_dtype": "fp8"},
     ),
+    "int8-cache": (
+        {"gpu": "V100", "kv_cache_dtype": "int8", "trtllm_version": "0.14.0"},
+        {"gpu": "A10", "kv_cache_dtype": "int8", "trtllm_version": "0.14.0"},
+    ),
     "w4a8": (
         {"gpu": "A10", "quantization": "w4a8_awq"},
         {"gpu": "L40S", "quantization": "w4a8_awq"},
