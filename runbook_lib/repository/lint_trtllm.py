@@ -33,9 +33,9 @@ class Rule:
 
 
 def check_trtllm(models: Sequence[Model]) -> None:
-    """Note what will hurt in each model that runs an engine."""
+    """Note what will hurt in each model that runs an engine, and that Triton does not refuse."""
     for model in models:
-        if model.backend == BACKEND and model.config is not None:
+        if model.backend == BACKEND and model.config is not None and not model.fails:
             seen = deployed(model, models)
             for rule in RULES:
                 for message, fix in rule.look(seen):
