@@ -67,7 +67,9 @@ class LocalBuilder:
         for note in translation_notes(profile):
             on_line(note)
         if found is None:
-            on_line("nvidia-smi tells no GPU here: the engine will not tell its SM")
+            on_line(
+                "nvidia-smi tells no GPU here, or several kinds: the SM is that of the build's log"
+            )
         on_line("Reading the weights and the commands")
         return build_once(
             lambda work: _commands(profile, str(work)),
@@ -139,10 +141,15 @@ def _identity(
 
 
 def _gpu(profile: DeploymentProfile) -> LocalGpu | None:
-    """The GPU that will compile; one of another SM than the profile's makes an engine for nobody."""
+    """The GPU that will compile: None where none is told, or of several kinds any may.
+
+    Raises:
+        EngineMismatchError: no GPU here is of the profile's SM: its engine would be for nobody.
+    """
     found = gpus_here()
     wanted = device(profile.gpu).target if profile.gpu else ""
-    if found and wanted and found[0].sm != wanted:
+    kinds = {one.sm: one for one in found}
+    if kinds and wanted and wanted not in kinds:
         raise EngineMismatchError(
             f"This machine's GPU is {found[0].name} ({found[0].sm}); the profile is for "
             f"{profile.gpu} ({wanted}).",
@@ -150,4 +157,4 @@ def _gpu(profile: DeploymentProfile) -> LocalGpu | None:
             fix="Build on a machine with that GPU (--runner job), or set gpu in the profile.",
             page="01_build_engine",
         )
-    return found[0] if found else None
+    return found[0] if len(kinds) == 1 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from runbook_lib.files import content_digest
 __all__ = ["RECEIPT", "built_on", "read_receipt"]
 
 RECEIPT = "receipt.json"
+SM = re.compile(r"sm\d{1,4}", re.ASCII)
 
 
 def read_receipt(folder: Path) -> dict[str, Any] | None:
@@ -35,4 +37,11 @@ def built_on(receipt: dict[str, Any] | None, files: Iterable[StoredFile]) -> dic
         return None
     found = receipt.get("built_on")
     told = found if isinstance(found, dict) else {}
-    return {str(name): value for name, value in told.items() if isinstance(value, str)}
+    plain = {
+        name: value
+        for name, value in told.items()
+        if isinstance(value, str) and f"{name}{value}".isprintable()
+    }
+    if not SM.fullmatch(plain.get("sm", "sm0")):
+        del plain["sm"]
+    return plain

@@ -15,12 +15,12 @@ from runbook_lib.engine.identity_check import (
     of_itself,
 )
 from runbook_lib.engine.identity_place import Image, Node, image_facts, read_nodes
-from runbook_lib.errors import UsageError
+from runbook_lib.errors import EngineMismatchError, UsageError
 from runbook_lib.lab.engines import problems_of
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.serving.manifests_image import serving_image
 
-__all__ = ["Answer", "check_engine"]
+__all__ = ["Answer", "check_engine", "require_whole"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,22 @@ def check_engine(
     asked += [f"the node {one.name}" for one in nodes]
     asked += ["this machine"] if facts.lab else []
     return Answer(facts, tuple(dict.fromkeys(found)), tuple(asked))
+
+
+def require_whole(folder: Path) -> None:
+    """Refuse an engine that loads nowhere, by the beginnings of its files.
+
+    Raises:
+        EngineMismatchError: every rank that is missing, cut off, or of another build.
+        BuildError: it is no engine directory.
+    """
+    if faults := inspect_engine(folder).faults:
+        raise EngineMismatchError(
+            f"The engine {folder} is not whole.",
+            why="; ".join(faults),
+            fix="Build it again: page 01 with rebuild = true.",
+            page="01_build_engine",
+        )
 
 
 def _image(profile: DeploymentProfile | None, image: str | None) -> Image | None:

@@ -23,6 +23,7 @@ from runbook_lib.serving.manifests import explain_cache, render
 from runbook_lib.serving.manifests_target import Deployment, service_name
 from runbook_lib.targets import kserve_evidence
 from runbook_lib.targets.base import OnLine
+from runbook_lib.targets.engine_check import require_whole
 from runbook_lib.targets.kserve_build import Workshop
 from runbook_lib.targets.kserve_place import checks, intended, kubeconfig_at_hand, workshop
 from runbook_lib.targets.kserve_pods import Reach, is_ready_pod, replica_of
@@ -78,10 +79,10 @@ class KServeTarget:
         return self._workshop(profile).key(profile)
 
     def check_engine(self, engine: Engine) -> None:
-        """Every file is there; whether it fits its node was settled by building there.
+        """Every file is there and begins as it must; that it fits its node was settled by building there.
 
         Raises:
-            EngineMismatchError: a rank file is missing.
+            EngineMismatchError: a rank file is missing, cut off, or of another build.
         """
         ranks = engine.identity.tp_size * engine.identity.pp_size
         there = {file.path for file in engine.files}
@@ -93,6 +94,7 @@ class KServeTarget:
                 fix="Build it again: page 01 with rebuild = true.",
                 page="01_build_engine",
             )
+        require_whole(Path(engine.path))
 
     # -- repository ------------------------------------------------------------------------------
 

@@ -90,6 +90,12 @@ def test_without_nvidia_smi_the_sm_is_that_of_the_log_or_unknown(build, tools, m
     assert build(rebuild=True).identity.target == "sm89"
 
 
+def test_a_machine_with_several_kinds_of_gpus_does_not_guess(build, tools):
+    text = "echo 'NVIDIA H100, 9.0, 580'; echo 'NVIDIA L40S, 8.9, 580'"
+    (tools / "nvidia-smi").write_text(f"#!/bin/sh\n{text}\n")
+    assert build({"gpu": "L40S"}).identity.target == "unknown"
+
+
 def test_weights_that_are_not_here_are_named(build, tmp_path):
     with pytest.raises(PreflightError, match="nowhere"):
         build({"weights": "/nowhere/llama"})

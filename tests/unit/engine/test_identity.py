@@ -6,9 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.engine.identity import engine_files, identity_of, inspect_engine
+from runbook_lib.engine.identity_check import (
+    against_image,
+    against_node,
+    against_profile,
+    of_itself,
+)
 from runbook_lib.engine.identity_config import known_fields
+from runbook_lib.engine.identity_place import Node, image_facts
 from runbook_lib.errors import BuildError
 from runbook_lib.files import content_digest
+from runbook_lib.profile import DeploymentProfile
 
 RELEASES = (
     *("0.8.0", "0.9.0", "0.10.0", "0.11.0", "0.12.0", "0.13.0"),
@@ -135,6 +143,12 @@ def test_a_receipt_of_other_files_tells_nothing_and_is_a_fault(engine, engines):
     facts = whole(engine)
     assert (facts.sm, facts.receipt) == ("", "broken")
     assert "changed since the build" in facts.faults[0]
+
+
+@pytest.mark.parametrize("sm", ["sm90\x1b[31m", "ninety", "", 90, None])
+def test_a_receipt_with_an_sm_that_is_none_tells_none(sm, engine):
+    facts = whole(with_receipt(engine, sm=sm, gpu="H100"))
+    assert (facts.sm, facts.receipt) == ("", "holds")
 
 
 def test_without_a_receipt_the_sm_is_unknown(engine):
@@ -286,6 +300,13 @@ def test_hostile_configs_end_in_a_clear_error_or_in_facts(data, engines, tmp_pat
         facts = whole(folder)
         assert all(line.isprintable() for line in str(facts).split("\n"))
         json.dumps(facts.to_dict())
+        found = [
+            *of_itself(facts, folder),
+            *against_profile(facts, DeploymentProfile(model_name="m", gpu="L40S")),
+            *against_image(facts, image_facts("tritonserver:24.12-trtllm-python-py3")),
+            *against_node(facts, Node("n", {"nvidia.com/gpu.count": "1"})),
+        ]
+        assert all(str(one) for one in found)
 
 
 @given(head=st.binary(max_size=64))

@@ -19,10 +19,11 @@ from runbook_lib.engine.identity_check import (
 )
 from runbook_lib.engine.identity_compare import differences
 from runbook_lib.engine.identity_place import Node, image_facts, read_nodes
-from runbook_lib.errors import ProfileError, UsageError
+from runbook_lib.errors import EngineMismatchError, ProfileError, UsageError
 from runbook_lib.files import content_digest
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.profile_words import QUANTIZED
+from runbook_lib.targets.engine_check import require_whole
 
 H100 = {
     "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
@@ -262,6 +263,14 @@ def test_a_damaged_engine_is_told_as_its_load_would(folder):
         "Assertion failed: Failed to deserialize cuda engine.",
         f"Error opening engine file: {folder / 'rank1.engine'}",
     ]
+
+
+def test_a_damaged_engine_is_not_laid_out(folder):
+    require_whole(folder)
+    (folder / "rank1.engine").write_bytes(b"ftrt")
+    with pytest.raises(EngineMismatchError, match="not whole") as caught:
+        require_whole(folder)
+    assert "rank1.engine: cut off" in caught.value.why
 
 
 def test_padding_without_a_budget_of_tokens_is_told(engines, tmp_path):
