@@ -19,7 +19,9 @@ from runbook_lib.plan.roofline_points import points_of, published, together
 from runbook_lib.plan.roofline_time import DATA, Factors, parts
 from runbook_lib.plan.roofline_work import Step
 
-NEVER_FITTED = Path(__file__).resolve().parents[1] / "data" / "roofline_never_fitted.json"
+FIGURES = Path(__file__).resolve().parents[1] / "data"
+NEVER_FITTED = FIGURES / "roofline_never_fitted.json"
+ANOTHER_RELEASE = FIGURES / "roofline_release_0.17.json"
 NAMES = [one.name for one in fields(Factors)]
 # What a factor is where no point tells, and how far (in logarithms) a fit goes from it unasked.
 EXPECTED = {
@@ -234,18 +236,19 @@ def measure():
             for name in errors
         },
         **{f"left_out_{name}": each(names[name], errors[name], hits[name]) for name in names},
-        "never_fitted": never_fitted(calibration),
+        "never_fitted": against(NEVER_FITTED, calibration),
+        "another_release": against(ANOTHER_RELEASE, calibration),
     }
     return calibration, figures
 
 
-def never_fitted(calibration):
+def against(file, calibration):
     """Points that no fit and no quantile has seen, against the shipped factors and intervals.
 
-    They were looked at while two terms of the model were chosen (launches of a mixture's kernels,
-    unpacking of weights), so that they are no blind test of its form.
+    Those of `NEVER_FITTED` were looked at while two terms of the model were chosen (launches of a
+    mixture's kernels, unpacking of weights); those of `ANOTHER_RELEASE` only when all was settled.
     """
-    document = json.loads(NEVER_FITTED.read_bytes())
+    document = json.loads(file.read_bytes())
     bench = Bench(points_of(document))
     errors = bench.errors(np.log(list(calibration["factors"].values())))
     low, high = np.array(

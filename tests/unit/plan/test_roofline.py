@@ -9,7 +9,7 @@ from runbook_lib.hardware import device, gpu, gpu_names
 from runbook_lib.plan import roofline
 from runbook_lib.plan.facts import known_config, model_facts
 from runbook_lib.plan.roofline import curve, estimate
-from runbook_lib.plan.roofline_interval import band, novelties
+from runbook_lib.plan.roofline_interval import band, novelties, taken_like
 from runbook_lib.plan.roofline_machine import machine
 from runbook_lib.plan.roofline_memory import holds
 from runbook_lib.plan.roofline_points import alone, steady, together
@@ -172,10 +172,10 @@ def test_a_sequence_singlemay_be_faster_than_points_of_many_can_tell():
 
 def test_what_no_published_point_covers_is_said_and_widens_the_interval():
     known = estimate(LLAMA, H100, **FP8, **LOAD)
-    strange = estimate(LLAMA, L4, **FP8 | {"trtllm": "0.18.0"}, **LOAD)
+    strange = estimate(LLAMA, L4, **FP8 | {"trtllm": "0.20.0"}, **LOAD)
     assert strange.extrapolated == (
         "no published point of L4",
-        "no published point of TensorRT-LLM 0.18.0",
+        "no published point of TensorRT-LLM 0.20.0 near it in the TensorRT runtime",
     )
 
     def width(found):
@@ -216,8 +216,10 @@ def test_a_band_is_as_wide_as_the_widest_of_what_is_new():
 
 
 def test_a_known_model_on_a_known_gpu_that_never_met_is_no_known_configuration():
-    llama = Deployment(LLAMA, machine(device("B200-SXM"), "nvfp4"), "bfloat16", "nvfp4", "fp8")
+    made = machine(device("B200-SXM"), "nvfp4")
+    llama = Deployment(LLAMA, made, "bfloat16", "nvfp4", "fp8", pytorch=True)
     assert novelties(llama, "1.0.0") == ["model", "gpu"]
+    assert novelties(replace(llama, pytorch=False), "1.0.0") == ["release", "model", "gpu"]
 
 
 def test_a_batch_beyond_the_room_waits():
@@ -248,7 +250,29 @@ def test_the_runtime_is_that_of_the_release_unless_it_is_named():
     engine = estimate(LLAMA, H100, **FP8 | {"trtllm": "1.0.0", "runtime": "engine"}, **LOAD)
     pytorch = estimate(LLAMA, H100, **FP8 | {"trtllm": "1.0.0"}, **LOAD)
     assert engine.shares["overhead"] < pytorch.shares["overhead"]
-    assert any("TensorRT runtime" in one for one in engine.extrapolated) is False
+    assert pytorch.extrapolated == ()
+    assert "near it in the TensorRT runtime" in engine.extrapolated[0]
+
+
+@pytest.mark.parametrize(
+    ("trtllm", "runtime", "like"),
+    [
+        ("0.15.0", "TensorRT", "0.15"),
+        ("0.14.0", "TensorRT", "0.15"),
+        ("0.17.0.post1", "TensorRT", "0.15"),
+        ("0.18.2", "TensorRT", "0.15"),
+        ("0.19.0", "TensorRT", None),
+        ("0.12.0", "TensorRT", None),
+        ("1.0.0", "TensorRT", None),
+        ("1.1.0", "PyTorch", "1.0"),
+        ("1.2.1", "PyTorch", "1.2"),
+        ("1.3.0rc21", "PyTorch", "1.2"),
+        ("2.0.0", "PyTorch", None),
+        (None, "PyTorch", None),
+    ],
+)
+def test_a_release_is_taken_like_the_published_one_beside_it(trtllm, runtime, like):
+    assert taken_like(trtllm, runtime) == like
 
 
 def test_everything_that_is_wrong_is_said_at_once():
