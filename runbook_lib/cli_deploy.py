@@ -100,6 +100,7 @@ def _needs_lab() -> None:
 def _rendered(profile: DeploymentProfile, count: int, output: Path | None, as_json: bool) -> None:
     """The manifests: into a folder, or shown with what the API server would make of them."""
     from runbook_lib.kube.apply import differences_of
+    from runbook_lib.record.approval import ChangePlan
     from runbook_lib.serving.manifests import to_yaml
     from runbook_lib.targets.kserve import KServeTarget
     from runbook_lib.targets.kserve_place import manifests_of
@@ -119,11 +120,14 @@ def _rendered(profile: DeploymentProfile, count: int, output: Path | None, as_js
     if not as_json:
         click.echo(text)  # also where the API server then refuses it
     changes = target.deploy_changes(profile, repository, count)
+    plan = ChangePlan("deploy", tuple(changes)).short
     lines = [f"# {one.verb} {one.what} {one.detail}".rstrip() for one in changes]
     diffs = {str(one): one.text for one in differences_of(target.kube, manifests) if one.fields}
     lines += [f"# {name}\n{text.rstrip()}" for name, text in diffs.items()]
+    lines += [f"# to approve this plan: --approve {plan}"] if changes else []
     told = {
         "ok": True,
+        "plan": plan,
         "manifests": manifests,
         "would": [vars(one) for one in changes],
         "diffs": diffs,

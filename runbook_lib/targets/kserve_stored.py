@@ -39,7 +39,8 @@ def identity_of(repository: ModelRepository) -> EngineIdentity | None:
     facts = inspect_engine(engine)
     if facts.lab:
         return read_identity(engine)
-    if not Limits.model_fields.keys() <= facts.limits.keys():
+    needed = {name for name, field in Limits.model_fields.items() if field.is_required()}
+    if not needed <= facts.limits.keys():
         return None
     return EngineIdentity(
         track="engine",
@@ -50,5 +51,5 @@ def identity_of(repository: ModelRepository) -> EngineIdentity | None:
         kv_cache_dtype=facts.kv_cache_dtype,
         tp_size=facts.tp_size,
         pp_size=facts.pp_size,
-        limits=Limits(**{name: facts.limits[name] for name in Limits.model_fields}),
+        limits=Limits(**{name: facts.limits[name] for name in needed}),
     )
