@@ -240,10 +240,12 @@ class Kube:
         try:
             rest = b""
             for piece in answer.stream(65536, decode_content=True):
+                if line.done:
+                    return  # what a connection gives once it is hung up is no part of the answer
                 *lines, rest = (rest + piece).split(b"\n")
                 for text in lines:
                     yield text.decode("utf-8", "replace")
-            if rest:
+            if rest and not line.done:
                 yield rest.decode("utf-8", "replace")
         except urllib3.exceptions.ReadTimeoutError as silent:
             raise ApiError(UNREACHABLE, "Silent", str(silent), {}) from None
