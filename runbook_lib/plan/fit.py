@@ -89,6 +89,11 @@ def _notes(
             "Layers with a window are counted as if they kept all tokens: that is what the runtime "
             "does until max_attention_window tells it otherwise."
         )
+    if profile.kv_cache_dtype in {"fp8", "int8"}:
+        notes.append(
+            f"Keys and values in {profile.kv_cache_dtype} are rounded: measure the accuracy against a cache in "
+            f"{profile.dtype} on your own tasks (page 05) before you serve it."
+        )
     if profile.kv_cache_dtype == "u8":
         notes.append("The scales of the u8 cache are not counted.")
     room = _room(device, memory)

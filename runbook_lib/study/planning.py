@@ -141,7 +141,7 @@ def _config(profile: DeploymentProfile) -> dict[str, Any]:
         return known_config(profile.model_name)
     try:
         return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise PlanError(
             f"{path} can't be planned with.",
             why=f"{type(error).__name__}: {error}",

@@ -136,6 +136,24 @@ def test_the_exit_code_of_a_plan_is_its_verdict(gpu, run):
     assert any("trtllm-build" in argv for argv in plan["commands"])
 
 
+def test_a_plan_with_a_traffic_a_price_and_a_preset_tells_all_three(run, tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"isl": 900, "osl": 100}\n' * 50)
+    words = ("plan", "llama-7b", "--gpu", "H100-SXM-80GB", "--traffic", str(path))
+    code, out, _ = run(*words, "--price-per-hour", "3", "--preset", "low-latency")
+    assert code == 0
+    assert "trace.jsonl: 50 requests of 1,000 tokens" in out
+    assert "a million output tokens" in out
+    assert "max_batch_size 32 (was 64)" in out
+
+
+def test_a_plan_ends_with_1_where_the_traffic_does_not_fit(run, tmp_path):
+    (tmp_path / "long.csv").write_text("isl,osl\n9000,100\n")
+    code, out, _ = run("plan", "llama-7b", "--traffic", str(tmp_path / "long.csv"))
+    assert code == 1
+    assert "the limits refuse 100.00%" in out
+
+
 def test_the_guides_variables_take_part_in_a_plan(run, monkeypatch):
     monkeypatch.setenv("MAX_BATCH_SIZE", "3")
     assert json.loads(run("plan", "lab/tiny", "--json")[1])["limits"]["max_batch_size"] == 3

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runbook_lib.errors import PlanError
 from runbook_lib.hardware import Device, device
-from runbook_lib.plan.facts import known_config, model_facts
+from runbook_lib.plan.facts import known_config, known_models, model_facts
 from runbook_lib.plan.fit import plan
 from runbook_lib.plan.fit_memory import memory_of
 from runbook_lib.profile import DeploymentProfile, load_profile
@@ -152,6 +152,13 @@ def test_a_vocabulary_that_is_padded_and_a_checkpoint_that_is_quantised_are_told
     assert made.active_parameters < made.parameters
 
 
+@pytest.mark.parametrize("kv", ["fp8", "int8"])
+def test_a_rounded_cache_demands_a_look_at_the_accuracy(kv):
+    made = plan(profile(kv_cache_dtype=kv), LLAMA, H100)
+    assert any("accuracy" in note and kv in note for note in made.notes)
+    assert not any("accuracy" in note for note in plan(profile(), LLAMA, H100).notes)
+
+
 def test_the_lab_holds_what_its_limits_ask_for_and_no_more():
     made = plan(load_profile("lab/tiny").value, MISTRAL, Device("this machine", 64 * 2**30, "avx2"))
     assert (made.fits, made.max_concurrent_sequences) == (True, 16)
@@ -241,3 +248,36 @@ def test_a_cache_holds_in_99_of_100_draws_what_it_says():
     assert sum(drawn > memory.pool for drawn in draws) < 2000 * 0.02
     more = [sum(map(memory.sequence, chance.choices(lengths, k=held * 5 // 4))) for _ in range(500)]
     assert sum(drawn > memory.pool for drawn in more) > 500 * 0.1
+
+
+NAMES = sorted(known_models())
+PLACES = ["H100-SXM-80GB", "A10", "B200-SXM", "A100-SXM-40GB:1g.5gb"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(NAMES),
+    st.sampled_from(PLACES),
+    st.integers(1, 65_536),
+    st.integers(1, 65_536),
+    st.integers(1, 16_777_216),
+    st.sampled_from(["none", "fp8", "int4_awq", "nvfp4"]),
+)
+def test_whatever_is_asked_of_any_model_it_is_planned_or_refused(
+    name, where, tp, pp, longest, quantization
+):
+    asked = profile(
+        tensor_parallel_size=tp % 9 or tp,
+        pipeline_parallel_size=pp % 5 or pp,
+        max_input_len=longest,
+        max_batch_size=pp,
+        quantization=quantization,
+    )
+    try:
+        made = plan(asked, model_facts(known_config(name)), device(where), among=[H100])
+    except PlanError as error:
+        told = error.why
+    else:
+        told = str(made)
+        assert made.fits == (made.max_concurrent_sequences > 0)
+    assert told

@@ -112,7 +112,7 @@ def test_weights_at_hand_are_read_instead_of_the_name(tmp_path):
     assert plan_profile(mine).parameters < plan_profile(profile("llama-7b")).parameters
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "3", "{"])
+@pytest.mark.parametrize("content", ["", "[1]", "3", "{", "[" * 200_000, "9" * 5000, "\x00"])
 def test_a_config_that_is_none_is_refused_by_its_path(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     mine = DeploymentProfile(model_name="mine", weights=str(tmp_path))
