@@ -220,6 +220,7 @@ class Plan(Artifact):
     device_bytes: int = Field(ge=0)
     tensor_parallel_size: int = Field(default=1, gt=0)
     pipeline_parallel_size: int = Field(default=1, gt=0)
+    devices: int = Field(default=1, gt=0)
     fits: bool
     parameters: int = Field(ge=0)
     active_parameters: int = Field(default=0, ge=0)
@@ -243,7 +244,7 @@ class Plan(Artifact):
         return [
             ("fits", self._verdict()),
             ("model", f"{self.model}, {self._parameters()}"),
-            ("device", self._devices()),
+            ("device", self._where()),
             ("limits", str(self.limits)),
             (
                 "memory",
@@ -277,11 +278,12 @@ class Plan(Artifact):
         used = f", {active:,} used for a token" if 0 < active < self.parameters else ""
         return f"{self.parameters:,} parameters{used}"
 
-    def _devices(self) -> str:
-        tp, pp = self.tensor_parallel_size, self.pipeline_parallel_size
-        many = f"{tp * pp} x " if tp * pp > 1 else ""
-        split = f", tp {tp}, pp {pp}" if many else ""
-        return f"{many}{self.device}, {size_text(self.device_bytes)}{split}"
+    def _where(self) -> str:
+        size = size_text(self.device_bytes)
+        if self.devices == 1:
+            return f"{self.device}, {size}"
+        ranks = f"tp {self.tensor_parallel_size}, pp {self.pipeline_parallel_size}"
+        return f"{self.devices} x {self.device}, {size} each, {ranks}"
 
 
 def _short(figure: float) -> str:

@@ -26,7 +26,8 @@ class Device:
     """What one rank of a service runs on: a GPU, a slice of one, or the lab's machine.
 
     `target` is what an engine is compiled for (`sm90`; the ISA level in the lab), `basis` says
-    what `memory_bytes` rests on, `slice_of` names the GPU of a MIG slice.
+    what `memory_bytes` rests on, `slice_of` names the GPU of a MIG slice. `usable_bytes` is what
+    CUDA told of one, 0 where none was measured.
     """
 
     name: str
@@ -34,6 +35,18 @@ class Device:
     target: str
     basis: str = ""
     slice_of: str = ""
+    usable_bytes: int = 0
+    usable_basis: str = ""
+
+    @property
+    def room(self) -> int:
+        """Bytes to plan with: as measured, else as the source says."""
+        return self.usable_bytes or self.memory_bytes
+
+    @property
+    def room_basis(self) -> str:
+        """What `room` rests on."""
+        return self.usable_basis or self.basis
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class Gpu:
     mig: tuple[MigSlice, ...]
     source: str
     note: str = ""
+    usable_bytes: int = 0
+    usable_basis: str = ""
 
     @property
     def sm(self) -> str:
@@ -179,7 +194,14 @@ def device(name: str) -> Device:
     whole, _, part = name.partition(":")
     found = gpu(whole)
     if not part:
-        return Device(found.name, found.memory_bytes, found.sm, found.memory_basis)
+        return Device(
+            found.name,
+            found.memory_bytes,
+            found.sm,
+            found.memory_basis,
+            usable_bytes=found.usable_bytes,
+            usable_basis=found.usable_basis,
+        )
     piece = found.slice(part)
     basis = "nominal gigabytes (10^9) of the slice's name"
     return Device(f"{found.name}:{piece.name}", piece.memory_bytes, found.sm, basis, found.name)

@@ -50,9 +50,10 @@ def plan(
         track=profile.track,
         model=profile.model_name,
         device=device.name,
-        device_bytes=device.memory_bytes,
+        device_bytes=device.room,
         tensor_parallel_size=tp,
         pipeline_parallel_size=pp,
+        devices=profile.world_size,
         fits=memory.fits,
         parameters=model.parameters,
         active_parameters=model.active_parameters,
@@ -71,7 +72,8 @@ def plan(
 def _notes(
     profile: DeploymentProfile, model: ModelFacts, device: Device, memory: Memory
 ) -> list[str]:
-    notes = [] if not device.basis else [f"Memory of {device.name}: {device.basis}."]
+    basis = device.room_basis
+    notes = [f"Memory of {device.name}: {basis}."] if basis else []
     longest, tp = profile.effective_max_seq_len, profile.tensor_parallel_size
     if longest > model.positions:
         notes.append(

@@ -101,14 +101,19 @@ class Memory:
 
 
 def memory_of(profile: DeploymentProfile, model: ModelFacts, device: Device) -> Memory:
-    """The memory that a profile takes on each device."""
+    """The memory that a profile takes on each device.
+
+    Context parallelism is taken to leave the cache of each rank as it is, which it may lessen.
+    """
     tp, pp = profile.tensor_parallel_size, profile.pipeline_parallel_size
-    lab = profile.track == "lab"
+    lab, ep = profile.track == "lab", profile.effective_moe_expert_parallel_size
     known = overheads()
     kept = model.kv_bytes_per_token(profile.kv_cache_dtype, tp=tp, pp=pp)
     return Memory(
-        device=device.memory_bytes,
-        weights=model.weight_bytes(profile.dtype, profile.quantization, tp=tp, pp=pp, lab=lab),
+        device=device.room,
+        weights=model.weight_bytes(
+            profile.dtype, profile.quantization, tp=tp, pp=pp, ep=ep, lab=lab
+        ),
         activations=_activations(profile, model),
         runtime=0 if lab else known.runtime_bytes + known.nccl(profile.world_size),
         block=BLOCK * profile.max_beam_width * kept,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from runbook_lib.artifacts_plan import Placement, Shrink
 from runbook_lib.hardware import Device
@@ -39,7 +39,7 @@ def placements(
     step. Kinds that lack the precision, or of which 16 are too few, are left out.
     """
     found = [(one, _fewest(profile, model, one, sequences)) for one in devices]
-    sets = [(place, one.memory_bytes) for one, place in found if place is not None]
+    sets = [(place, one.room) for one, place in found if place is not None]
     sets.sort(key=lambda pair: (pair[0].devices, pair[1], pair[0].device))
     return tuple(place for place, _ in sets)
 
@@ -52,11 +52,23 @@ def _fewest(
     for tp, pp in _splits(1 if device.slice_of else MOST_RANKS):
         if split_problems(tp, pp, model, device):
             continue
-        ranks = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp}
-        memory = memory_of(profile.model_copy(update=ranks), model, device)
+        ranks: dict[str, int] = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp}
+        memory = memory_of(_split(profile, ranks), model, device)
         if memory.sequences >= sequences:
             return Placement(device=device.name, sequences=memory.sequences, **ranks)
     return None
+
+
+def _split(profile: DeploymentProfile, fields: Mapping[str, str | int]) -> DeploymentProfile:
+    """The profile with other fields; where they say its ranks, nothing else splits it."""
+    alone: dict[str, str | int | None] = {}
+    if "tensor_parallel_size" in fields:
+        alone = {
+            "context_parallel_size": 1,
+            "moe_tensor_parallel_size": None,
+            "moe_expert_parallel_size": None,
+        }
+    return profile.model_copy(update={**alone, **fields})
 
 
 def _splits(most: int) -> Iterator[tuple[int, int]]:
@@ -71,7 +83,7 @@ def shrinks(profile: DeploymentProfile, model: ModelFacts, device: Device) -> tu
     """Changes that make the deployment smaller, best first; none where the whole batch has room.
 
     First those after which it fits, then those after which the whole batch does, then those that
-    disturb least (limits, then precision, then more GPUs), then those that hold and save most.
+    disturb least (limits, then precision, then few more GPUs), then those that hold and save most.
     What is saved is counted with one longest sequence where not even that fits, else with all.
     """
     now = memory_of(profile, model, device)
@@ -79,7 +91,7 @@ def shrinks(profile: DeploymentProfile, model: ModelFacts, device: Device) -> tu
         return ()
     ranked = []
     for change in _changes(profile, model, device, now):
-        made = profile.model_copy(update=change.fields)
+        made = _split(profile, change.fields)
         after = memory_of(made, model, device)
         if not change.fields:
             after = _with_windows(after, made, model)
@@ -146,7 +158,7 @@ def _ranks(profile: DeploymentProfile, model: ModelFacts, device: Device) -> Ite
     for tp in (2, 4, 8):
         larger = profile.tensor_parallel_size < tp
         if larger and profile.track != "lab" and not split_problems(tp, pp, model, device):
-            yield _set("tensor_parallel_size", tp, HARDWARE, f"takes {tp * pp} GPUs")
+            yield _set("tensor_parallel_size", tp, HARDWARE + tp, f"takes {tp * pp} GPUs")
 
 
 def _set(name: str, value: str | int, disturbs: int, note: str) -> _Change:
@@ -155,8 +167,6 @@ def _set(name: str, value: str | int, disturbs: int, note: str) -> _Change:
 
 def _with_windows(memory: Memory, profile: DeploymentProfile, model: ModelFacts) -> Memory:
     """The memory where layers keep only their window: a block then counts for less."""
-    from dataclasses import replace
-
     tp, pp, kv = (
         profile.tensor_parallel_size,
         profile.pipeline_parallel_size,

@@ -37,6 +37,32 @@ def split_problems(tp: int, pp: int, model: ModelFacts, device: Device) -> list[
     return problems
 
 
+def _expert_problems(profile: DeploymentProfile, model: ModelFacts) -> list[str]:
+    """What keeps the experts from being split: whole ones over groups, each one within a group."""
+    stated = {
+        name: size
+        for name in ("moe_expert_parallel_size", "moe_tensor_parallel_size")
+        if (size := getattr(profile, name)) not in {None, 1}
+    }
+    if not model.experts:
+        return [f"{name} {size}: the model has no experts" for name, size in stated.items()]
+    groups, shared = (
+        profile.effective_moe_expert_parallel_size,
+        profile.effective_moe_tensor_parallel_size,
+    )
+    inner = max(layer.expert for layer in model.stack) // (3 * model.hidden)
+    problems = []
+    if model.experts % groups:
+        problems.append(
+            f"moe_expert_parallel_size {groups} does not divide the {model.experts} experts"
+        )
+    if inner % shared:
+        problems.append(
+            f"{shared} ranks that share each expert do not divide its inner size {inner}"
+        )
+    return problems
+
+
 def check_split(profile: DeploymentProfile, model: ModelFacts, device: Device) -> None:
     """Refuse a split that can't work.
 
@@ -44,7 +70,12 @@ def check_split(profile: DeploymentProfile, model: ModelFacts, device: Device) -
         PlanError: every reason at once.
     """
     tp, pp = profile.tensor_parallel_size, profile.pipeline_parallel_size
-    if problems := split_problems(tp, pp, model, device):
+    problems = [*split_problems(tp, pp, model, device), *_expert_problems(profile, model)]
+    if device.slice_of and tp * pp < profile.world_size:
+        problems.append(
+            f"{profile.world_size} ranks on MIG slices: slices have no link between them"
+        )
+    if problems:
         raise PlanError(
             f"{profile.model_name} can't be split as {profile.profile or 'the profile'} asks.",
             why="; ".join(problems),

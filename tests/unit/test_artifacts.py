@@ -476,6 +476,11 @@ def test_a_plan_says_the_verdict_first():
     assert text_of(plan(), "would take") == "build: 8.5 s (8 to 9; n = 3 builds)"
 
 
+def test_a_plan_on_several_devices_says_how_they_share_the_model():
+    split = plan(devices=4, tensor_parallel_size=2, device="L4", device_bytes=24 * 10**9)
+    assert text_of(split, "device") == "4 x L4, 24 GB each, tp 2, pp 1"
+
+
 def test_a_part_of_memory_without_a_note_has_no_empty_brackets():
     parts = (MemoryPart(name="weights", bytes=5), MemoryPart(name="cache", bytes=6, note="u8"))
     assert text_of(plan(memory=parts), "memory") == "weights: 5 bytes\ncache: 6 bytes (u8)"

@@ -25,6 +25,16 @@ def test_figures_of_a_known_gpu_are_those_of_its_data_sheet():
     assert "fp8" not in gpu("A100-SXM-80GB").dense_tflops
 
 
+def test_memory_that_was_measured_is_planned_with_and_lies_near_the_nominal():
+    measured = [one for one in map(device, gpu_names()) if one.usable_bytes]
+    assert [one.name for one in measured] == ["H100-SXM-80GB", "H200-SXM-141GB"]
+    for one in measured:
+        assert one.memory_bytes <= one.room <= one.memory_bytes * 1.074  # GiB for GB at most
+        assert "measured" in one.room_basis
+    assert device("L4").room == device("L4").memory_bytes
+    assert "nominal" in device("L4").room_basis
+
+
 def test_a_slice_has_its_resource_and_memory():
     found = device("A100-SXM-40GB:1g.5gb")
     assert (found.memory_bytes, found.target, found.slice_of) == (

@@ -11,7 +11,7 @@ __all__ = ["speed_figure"]
 
 def speed_figure(plan: Plan) -> Figure:
     """Tokens per second of one copy of the model by sequences at once; a plan without says why."""
-    found, devices = plan.speed, plan.tensor_parallel_size * plan.pipeline_parallel_size
+    found = plan.speed
     if found is None:
         return _nothing(plan)
     return roofline_figure(
@@ -21,7 +21,7 @@ def speed_figure(plan: Plan) -> Figure:
         [one.high for one in found.rates],
         chosen=found.batch,
         knee=found.knee,
-        deployed=f"{plan.model} on {devices} x {plan.device}",
+        deployed=f"{plan.model} on {plan.devices} x {plan.device}",
         input_len=found.input_len,
         output_len=found.output_len,
         bound=found.bound,

@@ -53,7 +53,7 @@ def test_parts_of_the_memory_are_those_of_the_arithmetic():
     parts = {part.name: part.bytes for part in made.memory}
     assert parts["weights"] == 2 * LLAMA.parameters
     assert set(parts) == {"weights", "KV cache", "activations", "runtime"}
-    left = H100.memory_bytes - sum(parts.values()) + parts["KV cache"]
+    left = H100.room - sum(parts.values()) + parts["KV cache"]
     assert parts["KV cache"] == int(0.9 * left)
     assert made.max_concurrent_sequences == parts["KV cache"] // (1024 * 524_288)
     assert all(part.note for part in made.memory)
@@ -150,6 +150,39 @@ def test_a_vocabulary_that_is_padded_and_a_checkpoint_that_is_quantised_are_told
     made = plan(profile(), model_facts(known_config("gpt-oss-20b")), H100)
     assert any("comes in mxfp4" in note for note in made.notes)
     assert made.active_parameters < made.parameters
+
+
+MIXTRAL = model_facts(known_config("mixtral-8x7b"))
+
+
+def test_experts_in_groups_take_no_more_than_experts_that_are_shared():
+    shared = profile(tensor_parallel_size=8)
+    groups = profile(tensor_parallel_size=8, moe_expert_parallel_size=8)
+    first, second = (memory_of(one, MIXTRAL, H100).weights for one in (shared, groups))
+    assert first == second
+    made = plan(profile(tensor_parallel_size=2, context_parallel_size=2), MIXTRAL, H100)
+    assert (made.devices, made.tensor_parallel_size) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "told"),
+    [
+        (
+            MIXTRAL,
+            {"tensor_parallel_size": 16, "moe_expert_parallel_size": 16},
+            "16 does not divide the 8 experts",
+        ),
+        (
+            model_facts(known_config("qwen3-30b-a3b") | {"moe_intermediate_size": 770}),
+            {"tensor_parallel_size": 4},
+            "do not divide its inner size 770",
+        ),
+        (LLAMA, {"tensor_parallel_size": 2, "moe_expert_parallel_size": 2}, "has no experts"),
+    ],
+)
+def test_experts_that_can_not_be_split_so_are_refused(model, fields, told):
+    with pytest.raises(PlanError, match=told):
+        plan(profile(**fields), model, H100)
 
 
 @pytest.mark.parametrize("kv", ["fp8", "int8"])
@@ -254,27 +287,23 @@ NAMES = sorted(known_models())
 PLACES = ["H100-SXM-80GB", "A10", "B200-SXM", "A100-SXM-40GB:1g.5gb"]
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    st.sampled_from(NAMES),
-    st.sampled_from(PLACES),
-    st.integers(1, 65_536),
-    st.integers(1, 65_536),
-    st.integers(1, 16_777_216),
-    st.sampled_from(["none", "fp8", "int4_awq", "nvfp4"]),
+ASKED = st.fixed_dictionaries(
+    {
+        "tensor_parallel_size": st.integers(1, 9) | st.integers(1, 65_536),
+        "pipeline_parallel_size": st.integers(1, 5) | st.integers(1, 65_536),
+        "max_input_len": st.integers(1, 16_777_216),
+        "max_batch_size": st.integers(1, 65_536),
+        "quantization": st.sampled_from(["none", "fp8", "int4_awq", "nvfp4"]),
+    }
 )
-def test_whatever_is_asked_of_any_model_it_is_planned_or_refused(
-    name, where, tp, pp, longest, quantization
-):
-    asked = profile(
-        tensor_parallel_size=tp % 9 or tp,
-        pipeline_parallel_size=pp % 5 or pp,
-        max_input_len=longest,
-        max_batch_size=pp,
-        quantization=quantization,
-    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(ASKED, st.sampled_from(NAMES), st.sampled_from(PLACES))
+def test_whatever_is_asked_of_any_model_it_is_planned_or_refused(asked, name, where):
+    model = model_facts(known_config(name))
     try:
-        made = plan(asked, model_facts(known_config(name)), device(where), among=[H100])
+        made = plan(profile(**asked), model, device(where), among=[H100])
     except PlanError as error:
         told = error.why
     else:
