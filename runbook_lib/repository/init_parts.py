@@ -154,13 +154,27 @@ def _model_yaml(profile: DeploymentProfile, sources: Sources) -> str:
         "dtype": profile.dtype,
         "tensor_parallel_size": profile.tensor_parallel_size,
         "pipeline_parallel_size": profile.pipeline_parallel_size,
+        **_experts(profile),
         "max_batch_size": limits.max_batch_size,
+        "max_input_len": limits.max_input_len,
         "max_num_tokens": limits.max_num_tokens,
         "max_seq_len": limits.max_seq_len,
         "max_beam_width": limits.max_beam_width,
+        # A prompt longer than one step is read in parts.
+        "enable_chunked_prefill": str(limits.max_num_tokens < limits.max_input_len).lower(),
     }
     lines = ["# Arguments of tensorrt_llm.LLM; a model that is a folder here is taken from here."]
     lines += [f"{name}: {value}" for name, value in values.items()]
     lines += ["kv_cache_config:", "  free_gpu_memory_fraction: 0.9"]
     lines += ["  dtype: fp8"] * (profile.kv_cache_dtype == "fp8")
     return "\n".join([*lines, ""])
+
+
+def _experts(profile: DeploymentProfile) -> dict[str, int]:
+    """How experts are split, where the profile says so."""
+    if (profile.moe_tensor_parallel_size, profile.moe_expert_parallel_size) == (None, None):
+        return {}
+    return {
+        "moe_tensor_parallel_size": profile.effective_moe_tensor_parallel_size,
+        "moe_expert_parallel_size": profile.effective_moe_expert_parallel_size,
+    }

@@ -125,6 +125,21 @@ def test_an_llmapi_repository_names_weights_that_the_llm_api_fetches(
     assert (told["model"], len(made.missing)) == (model, missing)
 
 
+def test_an_llmapi_repository_splits_experts_and_reads_long_prompts_in_parts(
+    tmp_path: Path,
+) -> None:
+    ranks = {"tensor_parallel_size": 4, "moe_expert_parallel_size": 2}
+    begin(tmp_path / "split", profile(track="llmapi", **ranks), Sources())
+    told = yaml.safe_load((tmp_path / "split/tensorrt_llm/1/model.yaml").read_text())
+    assert (told["moe_tensor_parallel_size"], told["moe_expert_parallel_size"]) == (2, 2)
+    assert told["enable_chunked_prefill"] is False
+    long = {"max_input_len": 4096, "max_num_tokens": 2048}
+    begin(tmp_path / "long", profile(track="llmapi", **long), Sources())
+    told = yaml.safe_load((tmp_path / "long/tensorrt_llm/1/model.yaml").read_text())
+    assert (told["enable_chunked_prefill"], told["max_input_len"]) == (True, 4096)
+    assert "moe_expert_parallel_size" not in told
+
+
 @pytest.mark.parametrize("name", ["config.json", "rank0.engine"])
 def test_an_engine_that_is_not_whole_is_refused_and_nothing_is_written(
     tmp_path: Path, engine: Path, name: str
