@@ -256,8 +256,6 @@ def _derived(values: Mapping[str, Any], track: object) -> dict[str, Any]:
     }
     if not lab:
         fallbacks["trtllm_version"] = _DEFAULT_VERSION
-    if track == "llmapi":
-        fallbacks["entry_model"] = "tensorrt_llm"  # its repository holds no other
     return {name: value for name, value in fallbacks.items() if values.get(name) in (None, "")}
 
 

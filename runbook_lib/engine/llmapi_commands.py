@@ -17,7 +17,9 @@ from runbook_lib.engine.llmapi_releases import ApiRelease
 from runbook_lib.engine.releases import version_key
 from runbook_lib.profile import DeploymentProfile
 
-__all__ = ["READY_MADE", "api_commands", "model_yaml", "serve_yaml"]
+__all__ = ["HUB", "api_commands", "model_yaml", "serve_yaml"]
+
+HUB = "hf://"  # what follows is a name that LLM() fetches itself
 
 SOURCE = "https://github.com/NVIDIA/TensorRT-LLM.git"
 MODELOPT = "https://github.com/NVIDIA/TensorRT-Model-Optimizer.git"
@@ -34,6 +36,7 @@ def api_commands(
     profile: DeploymentProfile, found: ApiRelease, weights: str, work: str
 ) -> list[Command]:
     """From a checkpoint to Triton (`launch`), or to an OpenAI server (`serve`)."""
+    weights = weights.removeprefix(HUB)
     quantised = profile.quantization not in READY_MADE
     model = f"{work}/checkpoint" if quantised else weights
     steps = [_clone(SOURCE, f"v{found.version}", f"{work}/TensorRT-LLM")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from runbook_lib.engine.engine_rules import NOTES, beams_are_streamed
 from runbook_lib.engine.wish import Rule
 
-__all__ = ["API_RULES", "ENTRY"]
+__all__ = ["API_RULES"]
 
-ENTRY = "tensorrt_llm"
+ENTRIES = ("ensemble", "tensorrt_llm")
 MODEL = "TensorRT-LLM triton_backend/all_models/llmapi/tensorrt_llm"
 
 API_RULES = (
@@ -24,9 +24,9 @@ API_RULES = (
     ),
     Rule(
         "api-entry-model",
-        lambda wish: wish.profile.entry_model != ENTRY,
-        "entry_model {entry_model!r}: the llmapi repository holds `tensorrt_llm` alone",
-        "leave entry_model out",
+        lambda wish: wish.profile.entry_model not in ENTRIES,
+        "entry_model {entry_model!r}: a repository of the llmapi track has no such model",
+        f"leave entry_model out; there are {' and '.join(ENTRIES)}",
         MODEL,
     ),
     Rule(

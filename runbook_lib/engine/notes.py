@@ -6,6 +6,7 @@ from runbook_lib.engine.commands import release_of
 from runbook_lib.engine.engine_rules import WITHOUT_FLAG
 from runbook_lib.engine.families import FAMILIES
 from runbook_lib.engine.gpu_rules import VOLTA
+from runbook_lib.engine.llmapi_commands import HUB
 from runbook_lib.engine.llmapi_releases import ApiRelease, api_release
 from runbook_lib.engine.releases import Release
 from runbook_lib.engine.wish import FLOATS, Wish, is_converted
@@ -46,6 +47,9 @@ def _flag_notes(profile: DeploymentProfile) -> list[str]:
 
 def _model_notes(profile: DeploymentProfile) -> list[str]:
     told = []
+    hub = profile.track == "llmapi" and profile.weights.startswith(HUB)
+    if "://" in profile.weights and not hub:
+        told.append(f"{profile.weights} stands in the commands for the folder it is copied to.")
     if profile.quantization == "int4_gptq":
         told.append("The checkpoint must be quantised by GPTQ already, with desc_act off.")
     if profile.kv_cache_dtype not in FLOATS:
@@ -93,6 +97,10 @@ def _weak(version: str, used: dict[str, str]) -> list[str]:
 def _api_notes(profile: DeploymentProfile, found: ApiRelease) -> list[str]:
     told = ["launch (Triton) and serve (trtllm-serve) are two ways to serve: run one of them."]
     told.append("The model repository is fetched at the release's tag: git and the network.")
+    told.append(
+        "That repository is entered by tensorrt_llm; `runbook repo init` lays out one whose "
+        "ensemble has the same tensors as on the engine track."
+    )
     if profile.builder_flags:
         told.append("builder_flags have no effect: the llmapi track builds nothing.")
     if found.image is None:

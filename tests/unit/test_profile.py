@@ -539,8 +539,3 @@ def test_a_split_of_experts_that_does_not_make_the_ranks_is_refused(write):
 def test_the_lab_splits_nothing(write, field):
     write("mine/lab", f"{LAB}tensor_parallel_size: 1\n{field}: 2\n")
     assert f"{field}: 2 in the lab" in refused("mine/lab")
-
-
-def test_an_llmapi_profile_is_entered_by_its_only_model():
-    assert DeploymentProfile(model_name="m", track="llmapi").entry_model == "tensorrt_llm"
-    assert DeploymentProfile(model_name="m").entry_model == "ensemble"

@@ -171,6 +171,19 @@ def test_a_checkpoint_is_served_as_it_is_unless_it_is_to_be_quantised():
     assert value(of(found, "quantize"), "--awq_block_size") == "128"
 
 
+def test_a_model_of_the_hub_is_named_as_the_hub_names_it():
+    wish = profile(weights="hf://Qwen/Qwen2.5-7B", model_family="qwen2")
+    found = commands(wish, weights=wish.weights, work="/build")
+    assert written(found, "write_model_yaml")["model"] == "Qwen/Qwen2.5-7B"
+    assert of(found, "serve")[2] == "Qwen/Qwen2.5-7B"
+    assert not any("copied to" in one for one in notes(wish))
+
+
+def test_weights_of_a_store_are_told_to_be_copied_first():
+    wish = profile(weights="s3://models/llama")
+    assert any("stands in the commands for the folder" in one for one in notes(wish))
+
+
 def test_triton_reads_how_answers_are_streamed():
     launch = of(made(), "launch")
     assert launch[0] == "tritonserver"

@@ -160,7 +160,7 @@ API_CASES = {
         {"builder_flags": {"use_gemm_plugin": False}},
         {"builder_flags": {"use_gemm_plugin": True, "workspace_size_mb": 4096}},
     ),
-    "api-entry-model": ({"entry_model": "ensemble"}, {}),
+    "api-entry-model": ({"entry_model": "tensorrt_llm_bls"}, {"entry_model": "tensorrt_llm"}),
     "api-float32": ({"dtype": "float32"}, {"dtype": "bf16"}),
     "api-beam-streaming": ({"max_beam_width": 2}, {"max_beam_width": 2, "streaming": False}),
     "api-family": ({"model_family": "falcon"}, {"model_family": "phi3"}),
