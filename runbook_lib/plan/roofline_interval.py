@@ -81,7 +81,7 @@ def strangeness(deployed: Deployment, trtllm: str | None, *, device: str) -> lis
     said = {
         "model": "no published point of a model of this size and shape",
         "gpu": f"no published point of {device}",
-        "release": f"no published point of TensorRT-LLM {trtllm} near it in the {traits['runtime']} runtime"
+        "release": f"no published point of the {traits['runtime']} runtime near release {trtllm}"
         if trtllm
         else "no release is named: the interval is that of an unknown one",
         "quantisation": f"no published point with quantisation {traits['quantisation']}",

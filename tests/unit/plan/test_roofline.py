@@ -175,7 +175,7 @@ def test_what_no_published_point_covers_is_said_and_widens_the_interval():
     strange = estimate(LLAMA, L4, **FP8 | {"trtllm": "0.20.0"}, **LOAD)
     assert strange.extrapolated == (
         "no published point of L4",
-        "no published point of TensorRT-LLM 0.20.0 near it in the TensorRT runtime",
+        "no published point of the TensorRT runtime near release 0.20.0",
     )
 
     def width(found):
@@ -251,7 +251,7 @@ def test_the_runtime_is_that_of_the_release_unless_it_is_named():
     pytorch = estimate(LLAMA, H100, **FP8 | {"trtllm": "1.0.0"}, **LOAD)
     assert engine.shares["overhead"] < pytorch.shares["overhead"]
     assert pytorch.extrapolated == ()
-    assert "near it in the TensorRT runtime" in engine.extrapolated[0]
+    assert "TensorRT runtime near release 1.0.0" in engine.extrapolated[0]
 
 
 @pytest.mark.parametrize(
