@@ -7,6 +7,7 @@
 
 Only what can mean one thing is repaired. What needs somebody's knowledge (code that is not there, a
 backend that the server lacks, a placeholder that nobody filled) stays, and is told as the lint does.
+The guide's own three models are the exception: the skeleton's code fills their gaps, and that is told.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from runbook_lib.files import whole_folder
 from runbook_lib.repository.config import parse_config
 from runbook_lib.repository.findings import CONFIG, LintFinding, LintResult, Model
 from runbook_lib.repository.fix_config import config_diff, repair_bytes, repair_text
+from runbook_lib.repository.fix_guide import complete_guide
 from runbook_lib.repository.fix_source import VERSION, check_places, is_leftover, model_at_root
+from runbook_lib.repository.fix_tree import (
+    misspelt_config,
+    misspelt_version,
+    models_below,
+    stray_code,
+)
 from runbook_lib.repository.lint import lint
 from runbook_lib.repository.skeleton import PLACEHOLDER
 
@@ -92,7 +100,8 @@ def fix(folder: Path, output: Path, *, backends: str = "cpu") -> Fixed:
     try:
         with whole_folder(output) as work:
             repair = _Repair(folder, work)
-            repair.run()
+            repair.run(backends)
+            diff = repair.diff()
     except OSError as error:
         raise RepositoryError(
             f"The repaired repository could not be written to {output}.",
@@ -100,7 +109,7 @@ def fix(folder: Path, output: Path, *, backends: str = "cpu") -> Fixed:
             fix="Make room, let its files be read, or choose another folder with --output.",
         ) from error
     left = lint(output, backends=backends).findings
-    return Fixed(str(output), tuple(repair.changes), "".join(repair.diffs), left)
+    return Fixed(str(output), tuple(repair.changes), diff, left)
 
 
 @dataclass
@@ -110,16 +119,30 @@ class _Repair:
     old: Path
     new: Path
     changes: list[str] = field(default_factory=list)
-    diffs: list[str] = field(default_factory=list)
+    configs: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """By model: where its configuration stood, and what it said."""
 
-    def run(self) -> None:
+    def run(self, backends: str) -> None:
         name = model_at_root(self.old)
+        root = self.old if name else models_below(self.old)
         if name:
             self._say(name, "a single model, put into a repository of its own")
-        self._copy(self.old, self.new / name)
+        if root != self.old:
+            self._say(str(root.relative_to(self.old)), "its models put where Triton looks for them")
+        self._copy(root, self.new / name)
+        was = f"{root.relative_to(self.old).as_posix()}/" if root != self.old else ""
         for path in sorted(self.new.iterdir()):
             if path.is_dir():
-                self._repair_model(path, was="" if name else f"{path.name}/")
+                self._repair_model(path, was="" if name else f"{was}{path.name}/")
+        for model, words in complete_guide(self.new, backends):
+            self._say(model, words)
+
+    def diff(self) -> str:
+        """What became of each configuration."""
+        return "".join(
+            config_diff(old, f"{model}/{CONFIG}", before, (self.new / model / CONFIG).read_bytes())
+            for model, (old, before) in self.configs.items()
+        )
 
     def _copy(self, old: Path, new: Path) -> None:
         new.mkdir(exist_ok=True)
@@ -134,16 +157,32 @@ class _Repair:
                 target.chmod(target.stat().st_mode | 0o200)
 
     def _repair_model(self, model: Path, was: str) -> None:
+        self._repair_names(model)
         version = self._move_config(model)
+        self._move_code(model)
         config = model / CONFIG
         if not config.is_file():
             return
         data = config.read_bytes()
-        repaired = self._repair_config(model.name, data)
-        config.write_bytes(repaired)
-        old = f"{was}{version}{CONFIG}"
-        self.diffs.append(config_diff(old, f"{model.name}/{CONFIG}", data, repaired))
+        config.write_bytes(self._repair_config(model.name, data))
+        self.configs[model.name] = (f"{was}{version}{CONFIG}", data)
         self._fill_versions(model)
+
+    def _repair_names(self, model: Path) -> None:
+        if (meant := misspelt_config(model)) is not None:
+            meant.rename(model / CONFIG)
+            self._say(model.name, f"{meant.name} renamed to {CONFIG}")
+        if (version := misspelt_version(model)) is not None:
+            folder, number = version
+            folder.rename(model / number)
+            self._say(model.name, f"version folder {folder.name} renamed to {number}")
+
+    def _move_code(self, model: Path) -> None:
+        if files := stray_code(model):
+            (model / "1").mkdir()
+            for path in files:
+                path.rename(model / "1" / path.name)
+            self._say(model.name, f"{', '.join(one.name for one in files)} moved into version 1")
 
     def _move_config(self, model: Path) -> str:
         """Put the one configuration of the version folders beside them; the folder it stood in."""

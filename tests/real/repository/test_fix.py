@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import ServiceError
 from runbook_lib.lab import environment
 from runbook_lib.repository.fix import Fixed, fix
 from runbook_lib.repository.skeleton import guide_layout, skeleton
@@ -22,8 +21,6 @@ from runbook_lib.serving.supervise import Owner, stop
 from runbook_lib.serving.triton import generate, post_json, start_triton
 
 NAMES = ("ensemble", "tensorrt_llm_bls", "tokenizer")
-GUIDE = {("tensorrt_llm_bls", "backend"), ("ensemble", "broken_part"), ("tokenizer", "model_py")}
-CODE = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
 
 
 def edit(model: Path, old: str, new: str) -> None:
@@ -116,6 +113,25 @@ def a_backend_that_is_not_there(models: Path) -> None:
         path.write_text(path.read_text().replace('"python"', '"tensorrtllm"'))
 
 
+def too_deep(models: Path) -> None:
+    folders = list(models.iterdir())
+    (models / "llama").mkdir()
+    for folder in folders:
+        folder.rename(models / "llama" / folder.name)
+
+
+def misspelt(models: Path) -> None:
+    for model in models.iterdir():
+        (model / "config.pbtxt").rename(model / "config.pbtext")
+        (model / "1").rename(model / "v1")
+
+
+def code_beside(models: Path) -> None:
+    model = of_the_tokenizer(models)
+    (model / "1/model.py").rename(model / "model.py")
+    (model / "1").rmdir()
+
+
 REPAIRED: tuple[Callable[[Path], None], ...] = (
     wire_types,
     as_in_the_guide,
@@ -125,6 +141,9 @@ REPAIRED: tuple[Callable[[Path], None], ...] = (
     windows,
     leftovers,
     one_model,
+    too_deep,
+    misspelt,
+    code_beside,
 )
 NOT_REPAIRED: tuple[Callable[[Path], None], ...] = (
     a_placeholder_for_a_number,
@@ -198,33 +217,20 @@ def test_what_is_left_is_what_triton_refuses(judged: Judged, damage: str) -> Non
     assert {name for name, state in states.items() if state != "READY"} == refused
 
 
-def test_the_guides_tree_is_told_truthfully_and_loads_once_its_gaps_are_filled(
-    tmp_path: Path,
-) -> None:
+def test_the_guides_own_tree_loads_and_answers_once_it_is_repaired(tmp_path: Path) -> None:
     guide_layout(tmp_path / "guide")
     fixed = fix(tmp_path / "guide", tmp_path / "models")
-    assert {(one.model, one.rule) for one in fixed.left} == GUIDE
-    with pytest.raises(ServiceError, match="was not ready within"):
-        serve(tmp_path, seconds=4)
-    (tmp_path / "models/tokenizer/1/model.py").write_text(CODE)
-    (tmp_path / "models/tensorrt_llm_bls/1/model.py").write_text(CODE)
-    edit(tmp_path / "models/tensorrt_llm_bls", "tensorrtllm", "python")
-    serve(tmp_path, seconds=30)
+    assert fixed.ok, str(fixed)
+    install, owner = environment.ensure().triton, Owner.this_process()
+    server, _ = start_triton(install, str(tmp_path / "models"), tmp_path, owner=owner, timeout=30)
+    try:
+        answer = generate(server.facts["http"], "ensemble", "hello world", max_tokens=5)
+        assert (answer["text_output"], answer["output_lengths"]) == ("hello", 5)
+    finally:
+        stop(server)
 
 
 def test_a_repaired_tree_answers_as_the_skeleton_does(judged: Judged) -> None:
     _, states = judged.of("as_in_the_guide")
     (name,) = (one for one in states if one.endswith("_ensemble"))
     assert generate(judged.url, name, "hello world", max_tokens=5)["text_output"] == "hello"
-
-
-def serve(folder: Path, *, seconds: float) -> None:
-    """Start a strict server on `models`, and stop it once it is ready."""
-    server, _ = start_triton(
-        environment.ensure().triton,
-        str(folder / "models"),
-        folder,
-        owner=Owner.this_process(),
-        timeout=seconds,
-    )
-    stop(server)

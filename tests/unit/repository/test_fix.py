@@ -332,21 +332,71 @@ def test_a_configuration_that_is_no_utf_8_keeps_its_bytes(models: Path) -> None:
     assert (Path(made.path) / "tokenizer/config.pbtxt").read_bytes() == data
 
 
-def test_the_guides_tree_ends_with_what_nobody_but_its_author_knows(tmp_path: Path) -> None:
+def test_the_guides_tree_becomes_valid_and_says_what_stands_in(tmp_path: Path) -> None:
     guide_layout(tmp_path / "models")
     before = content(tmp_path / "models")
     made = repaired(tmp_path / "models")
     assert content(tmp_path / "models") == before
-    told = {(one.model, one.rule) for one in made.left if one.severity == "error"}
-    assert told == {
-        ("tensorrt_llm_bls", "backend"),  # not in the server without a GPU
-        ("ensemble", "broken_part"),
-        ("tokenizer", "model_py"),
-    }
-    shutil.rmtree(made.path)
-    with_gpu = fix(tmp_path / "models", tmp_path / "fixed", backends="trtllm")
-    errors = [(one.model, one.rule) for one in with_gpu.left if one.severity == "error"]
-    assert errors == [("tokenizer", "model_py")]
+    assert (made.ok, made.left) == (True, ())
+    told = "\n".join(made.changes)
+    assert "tensorrt_llm_bls: nothing in this server runs its engine" in told
+    assert "answers with the prompt's own tokens" in told
+    assert "tokenizer: no code reads its tokenizer.json" in told
+    held = content(tmp_path / "fixed")
+    for path in ("tensorrt_llm_bls/1/model.plan", "tokenizer/1/tokenizer.json"):
+        assert held[path] == before[path]
+
+
+def test_an_engine_that_the_server_runs_is_not_replaced(tmp_path: Path) -> None:
+    guide_layout(tmp_path / "models")
+    made = fix(tmp_path / "models", tmp_path / "fixed", backends="trtllm")
+    assert made.ok
+    assert (
+        'backend: "tensorrtllm"' in (tmp_path / "fixed/tensorrt_llm_bls/config.pbtxt").read_text()
+    )
+    assert not (tmp_path / "fixed/tensorrt_llm_bls/1/model.py").exists()
+    assert not any("stands in and answers" in one for one in made.changes)
+
+
+def test_models_with_code_of_their_own_are_never_completed(models: Path) -> None:
+    (models / "tokenizer/1/model.py").unlink()
+    made = repaired(models)
+    assert [(one.model, one.rule) for one in made.left if one.severity == "error"]
+    assert not (Path(made.path) / "tokenizer/1/model.py").exists()
+
+
+@pytest.mark.parametrize("above", ["llama", "llama/triton/models"])
+def test_models_that_lie_too_deep_are_lifted(models: Path, good: Path, above: str) -> None:
+    deep = models.with_name("deep")
+    shutil.copytree(models, deep / above)
+    made = fix(deep, models.with_name("fixed"))
+    assert made.ok
+    assert content(Path(made.path)) == content(good)
+    assert f"{above}: its models put where Triton looks for them" in made.changes
+
+
+@pytest.mark.parametrize("name", ["config.pbtext", "config.pbtxt.txt", "Config.pbtxt"])
+def test_a_configuration_with_a_misspelt_name_is_renamed(
+    models: Path, good: Path, name: str
+) -> None:
+    (models / "tokenizer/config.pbtxt").rename(models / "tokenizer" / name)
+    assert put_right(models, good)
+
+
+@pytest.mark.parametrize("name", ["v1", "01", "version_1"])
+def test_a_version_that_triton_does_not_count_is_renamed(
+    models: Path, good: Path, name: str
+) -> None:
+    (models / "tokenizer/1").rename(models / "tokenizer" / name)
+    assert put_right(models, good)
+
+
+def test_code_beside_the_version_folder_that_is_not_there_gets_one(
+    models: Path, good: Path
+) -> None:
+    (models / "tokenizer/1/model.py").rename(models / "tokenizer/model.py")
+    (models / "tokenizer/1").rmdir()
+    assert put_right(models, good)
 
 
 # -- what is shown ---------------------------------------------------------------------------------
@@ -358,7 +408,9 @@ def test_the_diff_makes_the_new_configurations_of_the_old(tmp_path: Path) -> Non
     argv = ["git", "apply", "-"]
     subprocess.run(argv, cwd=tmp_path / "models", input=made.diff.encode(), check=True)
     applied, new = content(tmp_path / "models"), content(Path(made.path))
-    assert new.pop("ensemble/1/placeholder.txt")
+    added = [f"{name}/1/model.py" for name in ("tokenizer", "tensorrt_llm_bls")]
+    for path in ("ensemble/1/placeholder.txt", *added):
+        assert new.pop(path)
     assert applied == new
     assert made.diff in str(made)
     assert all(change in str(made) for change in made.changes)
@@ -375,10 +427,12 @@ def ran(*arguments: str) -> Result:
 
 def test_the_command_repairs_beside_the_folder_and_says_what_is_left(tmp_path: Path) -> None:
     guide_layout(tmp_path / "models")
+    (tmp_path / "models/tokenizer/1/config.pbtxt").write_text('backend: "nobodys"')
+    (tmp_path / "models/other/1").mkdir(parents=True)  # not the guide's three alone
     run = ran(str(tmp_path / "models"))
     assert run.return_value == 1
     assert "repaired: ensemble: config.pbtxt moved" in run.output
-    assert "1/model.py is missing" in run.output
+    assert "nobodys" in run.output
     assert (tmp_path / "models-fixed/ensemble/config.pbtxt").is_file()
 
 
