@@ -10,7 +10,7 @@ from runbook_lib.hardware import Device
 from runbook_lib.plan.facts_model import ModelFacts
 from runbook_lib.plan.fit_memory import Memory, memory_of, parts
 from runbook_lib.plan.fit_search import placements, shrinks
-from runbook_lib.plan.fit_split import check_split
+from runbook_lib.plan.fit_split import check_precision, check_split
 from runbook_lib.profile import DeploymentProfile
 
 __all__ = ["plan"]
@@ -39,9 +39,11 @@ def plan(
         among: kinds of devices to look for the smallest set in.
 
     Raises:
-        PlanError: the model can't be split as the profile asks; every reason at once.
+        PlanError: the model can't be split as the profile asks, or the device lacks its precision;
+            every reason at once.
     """
     check_split(profile, model, device)
+    check_precision(profile, model, device)
     memory, kinds = memory_of(profile, model, device), list(among)
     tp, pp = profile.tensor_parallel_size, profile.pipeline_parallel_size
     return Plan(

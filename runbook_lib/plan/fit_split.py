@@ -7,7 +7,7 @@ from runbook_lib.hardware import Device
 from runbook_lib.plan.facts_model import ModelFacts
 from runbook_lib.profile import DeploymentProfile
 
-__all__ = ["can_compute", "check_split", "split_problems"]
+__all__ = ["can_compute", "check_precision", "check_split", "split_problems"]
 
 # The least SM of each word. FP8 since Ada: TensorRT-LLM docs/source/reference/support-matrix.md;
 # NVFP4 since Blackwell: docs/source/features/quantization.md; bfloat16 since Ampere, as the
@@ -80,6 +80,31 @@ def check_split(profile: DeploymentProfile, model: ModelFacts, device: Device) -
             f"{profile.model_name} can't be split as {profile.profile or 'the profile'} asks.",
             why="; ".join(problems),
             fix="Choose a tensor_parallel_size that divides the heads, or fewer ranks.",
+        )
+
+
+def check_precision(profile: DeploymentProfile, model: ModelFacts, device: Device) -> None:
+    """Refuse a precision that the device lacks, be it the profile's or that of the checkpoint.
+
+    Raises:
+        PlanError: every such word at once.
+    """
+    sm = device.target.removeprefix("sm")
+    words = {
+        "quantization": model.in_force(profile.quantization),
+        "kv_cache_dtype": profile.kv_cache_dtype,
+    }
+    problems = [
+        f"{name} {word} needs SM {LEAST_SM[word]}, and {device.name} has {sm}"
+        for name, word in words.items()
+        if sm.isdecimal() and int(sm) < LEAST_SM.get(word, 0)
+    ]
+    if problems:
+        raise PlanError(
+            f"{device.name} can't compute {profile.model_name} in the precision asked for.",
+            why="; ".join(problems),
+            fix="Name a later GPU, or another precision; a checkpoint that comes quantised can be had in 16 bits.",
+            page="00_plan",
         )
 
 

@@ -56,7 +56,6 @@ def read_traffic(text: str, source: str) -> Traffic:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(1024)
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     try:
         for row in reader:

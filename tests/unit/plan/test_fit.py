@@ -138,7 +138,21 @@ def test_a_set_of_gpus_that_is_told_does_hold_it_and_no_smaller_one_does():
 def test_precisions_that_a_gpu_lacks_leave_it_out():
     kinds = [device("A100-SXM-80GB"), device("L4"), device("B200-SXM")]
     for fields, left in (({"quantization": "fp8"}, 2), ({"quantization": "nvfp4"}, 1)):
-        assert len(plan(profile(**fields), LLAMA, H100, among=kinds).placements) == left
+        assert len(plan(profile(**fields), LLAMA, kinds[-1], among=kinds).placements) == left
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "where", "told"),
+    [
+        ("llama-2-7b", {"quantization": "fp8"}, "A100-SXM-80GB", "quantization fp8 needs SM 89"),
+        ("llama-2-7b", {"kv_cache_dtype": "fp8"}, "A10", "kv_cache_dtype fp8 needs SM 89"),
+        ("deepseek-v3", {}, "A100-SXM-80GB", "quantization fp8 needs SM 89"),
+        ("llama-2-7b", {"quantization": "nvfp4"}, "H100-SXM-80GB", "needs SM 100"),
+    ],
+)
+def test_a_precision_that_the_device_lacks_is_refused(model, fields, where, told):
+    with pytest.raises(PlanError, match=told):
+        plan(profile(**fields), model_facts(known_config(model)), device(where))
 
 
 def test_a_vocabulary_that_is_padded_and_a_checkpoint_that_is_quantised_are_told():
