@@ -61,6 +61,8 @@ SETTINGS = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 )
+# With version 2 the kubelet starts only below a group that has each of these that the kernel has.
+CONTROLLERS = ("cpu", "cpuset", "hugetlb", "memory", "pids")
 PASSING = ("node", "etcd", "pki", "config", "tmp")
 GROUP = "runbook-"
 SHARED = Path("/run/runbook-clusters.json")
@@ -139,7 +141,9 @@ def prepare(folder: Path, network: Network) -> Host:
     if not SHARED.exists():
         made = [place for place in PLACES if not Path(place).exists()]
         settings = {name: value for name in SETTINGS if (value := _setting(name)) is not None}
-        write_whole(SHARED, json.dumps({"made": made, "settings": settings}))
+        shared = {"made": made, "settings": settings, "handed_on": _not_handed_on()}
+        write_whole(SHARED, json.dumps(shared))
+    _hand_on("+", _not_handed_on())
     for place in PLACES:
         Path(place).mkdir(parents=True, exist_ok=True)
         inner(host, place).mkdir(parents=True, exist_ok=True)
@@ -154,6 +158,22 @@ def prepare(folder: Path, network: Network) -> Host:
                 (group / name).write_text((root / name).read_text("ascii"), "ascii")
     membership(host).parent.mkdir(exist_ok=True)
     return host
+
+
+def _not_handed_on() -> list[str]:
+    """The controllers of version 2 that the kubelet wants and the root's groups don't have."""
+    if not (CGROUPS / "cgroup.controllers").exists():
+        return []
+    offered, handed_on = (
+        (CGROUPS / f"cgroup.{name}").read_text("ascii").split()
+        for name in ("controllers", "subtree_control")
+    )
+    return [one for one in CONTROLLERS if one in offered and one not in handed_on]
+
+
+def _hand_on(sign: str, controllers: Iterable[str]) -> None:
+    if words := " ".join(f"{sign}{one}" for one in controllers):
+        (CGROUPS / "cgroup.subtree_control").write_text(words, "ascii")
 
 
 def inner(host: Host, place: str) -> Path:
@@ -218,6 +238,8 @@ def _put_back() -> None:
     for name, value in said["settings"].items():
         if _setting(name) != value:
             (Path("/proc/sys") / name).write_text(value, "ascii")
+    with contextlib.suppress(OSError):  # somebody else's groups use it by now
+        _hand_on("-", said.get("handed_on", ()))
     for place in said["made"]:
         with contextlib.suppress(OSError):  # somebody else uses it by now
             Path(place).rmdir()

@@ -9,9 +9,10 @@ import subprocess
 from pathlib import Path
 
 from runbook_lib.errors import LabError, PreflightError
+from runbook_lib.lab.cluster.host import CGROUPS
 from runbook_lib.lab.cluster.site import SEARCH_PATH, Site
 
-__all__ = ["check_system", "cni_plugins", "missing_packages", "proxy_mode"]
+__all__ = ["cgroup_problem", "check_system", "cni_plugins", "missing_packages", "proxy_mode"]
 
 ELSEWHERE = (
     "Any cluster with KServe does as well: runbook run … --target kserve, with its kubeconfig."
@@ -28,6 +29,7 @@ PROGRAMS = {
     "mount": "mount",
     "openssl": "openssl",
 }
+CONTROLLERS = {"cpu", "memory", "pids"}
 CNI = ("/usr/lib/cni", "/opt/cni/bin")
 CNI_PACKAGE = "containernetworking-plugins"
 
@@ -50,6 +52,39 @@ def check_system() -> None:
             f"The test cluster lacks {', '.join(missing)}.",
             fix=f"apt-get install -y {' '.join(missing)}   (make test installs them too)",
         )
+    if problem := cgroup_problem(CGROUPS) or _namespace_problem():
+        raise PreflightError(
+            "The kernel lets this process make no node.",
+            why=problem,
+            fix="In a container: start it with --privileged --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw. "
+            + ELSEWHERE,
+        )
+
+
+def cgroup_problem(root: Path) -> str:
+    """Why the kubelet can't limit pods by the control groups mounted there; empty where it can."""
+    if (root / "cgroup.controllers").is_file():  # version 2 alone
+        offered = set((root / "cgroup.controllers").read_text("ascii").split())
+        enabled = set((root / "cgroup.subtree_control").read_text("ascii").split())
+        if lacking := CONTROLLERS - offered:
+            return f"{root} does not offer {', '.join(sorted(lacking))}."
+        # Only the true root may hold processes and hand on controllers too.
+        inner = (root / "cgroup.type").is_file() and (root / "cgroup.procs").read_text("ascii")
+        if inner and (lacking := CONTROLLERS - enabled):
+            return (
+                f"{root} is no root of its own: with processes in it, it can't hand on "
+                f"{', '.join(sorted(lacking))}."
+            )
+    elif lacking := {one for one in CONTROLLERS if not (root / one / "cgroup.procs").is_file()}:
+        return f"{root} has no hierarchy of {', '.join(sorted(lacking))}."
+    writable = root if (root / "cgroup.controllers").is_file() else root / "pids"
+    return "" if os.access(writable, os.W_OK) else f"{writable} is mounted read-only."
+
+
+def _namespace_problem() -> str:
+    argv = ["unshare", "--net", "--mount", "true"]
+    tried = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return tried.stderr.strip() if tried.returncode else ""
 
 
 def missing_packages() -> list[str]:

@@ -68,3 +68,14 @@ def test_names_on_the_host_fit_the_kernel_and_tell_clusters_apart(tmp_path):
     names = {host.link_of(tmp_path / str(number)) for number in range(50)}
     assert len(names) == 50
     assert all(len(name) <= 15 for name in names)  # the longest name of an interface
+
+
+def test_with_version_2_the_root_hands_on_what_the_kubelet_wants_and_takes_it_back(machine):
+    # A kernel keeps what is on in this file; a plain file keeps what was written last.
+    (host.CGROUPS / "cgroup.controllers").write_text("cpuset cpu io memory pids")
+    (host.CGROUPS / "cgroup.subtree_control").write_text("cpu memory pids")
+    (host.CGROUPS / "cgroup.procs").write_text("")
+    host.prepare(machine / "one", Network("10.90.0.0/22"))
+    assert (host.CGROUPS / "cgroup.subtree_control").read_text() == "+cpuset"
+    host.sweep(machine / "one")
+    assert (host.CGROUPS / "cgroup.subtree_control").read_text() == "-cpuset"
