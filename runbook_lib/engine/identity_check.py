@@ -21,6 +21,7 @@ DATA = Path(__file__).resolve().parent / "data" / "load_errors.json"
 FP = {"FP8": "fp8", "INT8": "int8"}
 TAGS = {"10.0": 237, "10.10": 239, "10.11": 240}  # TensorRT's serialisation versions that are known
 REBUILD = "Build the engine again, on the GPU and in the image that will serve it (page 01)."
+SILENT = f"The server says nothing and serves what was built. {REBUILD}"
 MIB = 2**20
 
 
@@ -143,11 +144,16 @@ def against_profile(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[
 
 
 def _parallelism(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mismatch]:
-    asked = (profile.tensor_parallel_size, profile.pipeline_parallel_size, 1)
+    asked = (
+        profile.tensor_parallel_size,
+        profile.pipeline_parallel_size,
+        profile.context_parallel_size,
+    )
     built = (facts.tp_size, facts.pp_size, facts.cp_size)
     if asked == built:
+        yield from _experts(facts, profile)
         return
-    ranks = asked[0] * asked[1]
+    ranks = profile.world_size
     names = ("tp", "pp", "cp")
     release = profile.trtllm_version or facts.version or "0.8"
     text = ""
@@ -161,14 +167,24 @@ def _parallelism(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mis
         text = said(name, ranks=ranks, tp=built[0], pp=built[1], cp=built[2])
     yield Mismatch(
         f"built for tp {built[0]}, pp {built[1]}, cp {built[2]}; the profile asks for "
-        f"tp {asked[0]}, pp {asked[1]}",
+        f"tp {asked[0]}, pp {asked[1]}, cp {asked[2]}",
         load_error=text,
         fix=REBUILD,
     )
 
 
+def _experts(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mismatch]:
+    groups = facts.extras.get("moe_ep_size", 1)
+    built = groups if isinstance(groups, int) and groups > 1 else 1
+    asked = profile.effective_moe_expert_parallel_size
+    if built != asked:
+        yield Mismatch(
+            f"its experts stand in {built} groups; the profile asks for {asked}", fix=SILENT
+        )
+
+
 def _precision(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mismatch]:
-    silent = "The server says nothing and serves what was built. " + REBUILD
+    silent = SILENT
     if facts.dtype != profile.dtype:
         yield Mismatch(f"built in {facts.dtype}; the profile asks for {profile.dtype}", fix=silent)
     asked = WORDS.get(profile.quantization)

@@ -58,9 +58,13 @@ def folder(engines, tmp_path):
     return made
 
 
+def facts_of(folder):
+    return inspect_engine(folder, engine_files(folder))
+
+
 @pytest.fixture
 def facts(folder):
-    return inspect_engine(folder, engine_files(folder))
+    return facts_of(folder)
 
 
 def profile(**changes):
@@ -219,6 +223,21 @@ def test_other_ranks_are_refused_in_the_words_of_the_release(changes, said, fact
 def test_the_same_ranks_otherwise_split_are_a_mismatch_of_their_own(facts):
     other = profile(tensor_parallel_size=1, pipeline_parallel_size=2)
     assert errors(against_profile(facts, other))[0].load_error == "tensor parallelism mismatch"
+
+
+def test_context_and_experts_split_otherwise_than_asked_are_told(engines, tmp_path):
+    content = engines.config(tp=2, quant="FP8", kv="FP8")
+    mapping = content["pretrained_config"]["mapping"]
+    mapping |= {"cp_size": 2, "world_size": 4}
+    plans = {f"rank{rank}.engine": engines.plan("10.7.0.23") for rank in range(4)}
+    split = facts_of(engines.write(tmp_path / "context", content, plans))
+    assert not errors(against_profile(split, profile(context_parallel_size=2)))
+    assert "cp 2; the profile" in errors(against_profile(split, profile()))[0].what
+    mapping |= {"cp_size": 1, "world_size": 2, "moe_ep_size": 2}
+    plans = {name: plans[name] for name in ("rank0.engine", "rank1.engine")}
+    split = facts_of(engines.write(tmp_path / "experts", content, plans))
+    assert not errors(against_profile(split, profile(moe_expert_parallel_size=2)))
+    assert "experts stand in 2 groups" in errors(against_profile(split, profile()))[0].what
 
 
 def test_what_the_server_passes_over_in_silence_is_told_too(facts):
