@@ -10,7 +10,16 @@ from typing import Any, TypeVar
 
 from runbook_lib.engine.commands import commands
 from runbook_lib.engine.llmapi_releases import ApiRelease, api_release
-from runbook_lib.engine.releases import Flag, Move, Release, Tool, moves, release, version_key
+from runbook_lib.engine.releases import (
+    LAST_CANDIDATE,
+    Flag,
+    Move,
+    Release,
+    Tool,
+    moves,
+    release,
+    version_key,
+)
 from runbook_lib.engine.serve_commands import MODELS
 from runbook_lib.errors import PlanError
 from runbook_lib.profile import DeploymentProfile
@@ -219,12 +228,12 @@ def _commands_diff(old: str, new: str, profile: DeploymentProfile) -> list[str]:
 
 def _lines(profile: DeploymentProfile, version: str) -> list[str]:
     """The commands, an option a line, so that a diff shows options; or why there are none."""
+    # Where there are no engines any more, an upgrade changes the track.
+    gone = profile.track == "engine" and version_key(version) > LAST_CANDIDATE
+    track = {"track": "llmapi"} if gone else {}
+    wanted = profile.model_copy(update={"trtllm_version": version, **track})
     try:
-        found = commands(
-            profile.model_copy(update={"trtllm_version": version}),
-            weights=profile.weights,
-            work="WORK",
-        )
+        found = commands(wanted, weights=profile.weights, work="WORK")
     except PlanError as error:
         return [f"refused: {error.why} Instead: {error.fix}"]
     return [line for command in found for line in _options(command.step, command.argv)]

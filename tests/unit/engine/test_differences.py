@@ -85,7 +85,11 @@ def test_the_loss_of_the_engine_track_is_told_with_what_stays():
     assert ("changed", "no longer takes tensorrt") in changed(found, "--backend")
     assert found.moved == ()
     found = difference("1.2.1", "1.3.0rc21", profile())
-    assert any("refused" in one or "builds no engines" in one for one in found.commands)
+    assert any(one.startswith("-trtllm-build:") for one in found.commands)
+    assert any(one.startswith("+serve: trtllm-serve serve") for one in found.commands)
+    asked = profile(builder_flags={"use_gemm_plugin": False})
+    found = difference("1.2.1", "1.3.0rc21", asked)
+    assert any("refused: " in one and "leave them out" in one for one in found.commands)
 
 
 def test_a_profile_of_the_llmapi_track_is_compared_on_its_track():
