@@ -1,9 +1,9 @@
 """How far the roofline's estimates are from published throughput that they were not fitted to.
 
 Prints JSON. Each split leaves out whole models, GPUs, architectures or releases, fits the factors
-to the rest, and estimates what was left out. Intervals are the quantiles of the other folds' errors,
-widened by one factor a split until nine of ten of what was left out lie inside. With `--write` the factors fitted to every point, and
-the quantiles of the left-out errors, go into the package.
+to the rest, and estimates what was left out. Intervals are the quantiles of the other folds'
+errors, widened by one factor a split until nine of ten of what was left out lie inside. With
+`--write` the factors fitted to every point, and those quantiles, go into the package.
 """
 
 import json
