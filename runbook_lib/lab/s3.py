@@ -27,9 +27,10 @@ from runbook_lib.serving.supervise import (
 )
 from runbook_lib.serving.triton import S3Credentials
 
-__all__ = ["ObjectStore", "start_s3"]
+__all__ = ["ObjectStore", "keys_of", "start_s3"]
 
 NAME = "s3"
+KEYS = "s3-keys.json.private"
 PORTS = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
 
 
@@ -49,7 +50,7 @@ def start_s3(folder: Path, owner: Owner | None, *, timeout: float = 60.0) -> Obj
         PreflightError: the SeaweedFS program is missing.
         LabError: it did not become ready; with the last lines of its log.
     """
-    keys = _keys(folder)
+    keys = _made_keys(folder)
     if (known := find(folder, NAME)) is not None and _answers(known.facts):
         return ObjectStore(known.facts["endpoint"], keys, known)
     if known is not None:
@@ -83,9 +84,9 @@ def _program() -> Path:
     )
 
 
-def _keys(folder: Path) -> S3Credentials:
+def _made_keys(folder: Path) -> S3Credentials:
     """The lab's own keys, made once, readable by this user only; the server reads the same file."""
-    path = folder / "s3-keys.json.private"
+    path = folder / KEYS
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         pair = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
@@ -97,7 +98,13 @@ def _keys(folder: Path) -> S3Credentials:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             json.dump({"identities": [everything]}, handle)
-    pair = json.loads(path.read_text(encoding="utf-8"))["identities"][0]["credentials"][0]
+    return keys_of(folder)
+
+
+def keys_of(folder: Path) -> S3Credentials:
+    """The keys of the object store of a lab's folder, as its server reads them."""
+    said = json.loads((folder / KEYS).read_text(encoding="utf-8"))
+    pair = said["identities"][0]["credentials"][0]
     return S3Credentials(pair["accessKey"], pair["secretKey"])
 
 
@@ -130,7 +137,7 @@ def _spec(folder: Path, ports: list[int]) -> ServerSpec:
         f"-s3.port.grpc={port['s3_grpc']}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
-        f"-s3.config={folder / 's3-keys.json.private'}",
+        f"-s3.config={folder / KEYS}",
     ]
     environment = {
         key: os.environ[key] for key in ("HOME", "PATH", "LANG", "TMPDIR") if key in os.environ

@@ -32,6 +32,8 @@ PLACEHOLDER = ".runbook-placeholder"
 PLACEHOLDER_TEXT = b"Keeps this folder: object stores have no empty ones.\n"
 # A file that was written this lately may be written again without its times telling.
 RACY_NS = 2_000_000_000
+# Less than this is read again as fast as it is looked up.
+WORTH_BYTES = 16_000_000
 # Of Windows' kind of path, or of none: stores and Triton read them in different ways.
 UNFIT = {"\\", "\x7f", *map(chr, range(32))}
 Stamp = tuple[int, int, int, int]
@@ -188,6 +190,8 @@ def _remembered(folder: Path) -> dict[str, tuple[Stamp, str]]:
 
 
 def _remember(folder: Path, stamps: dict[str, Stamp], digests: dict[str, str], began: int) -> None:
+    if sum(stamp[0] for stamp in stamps.values()) < WORTH_BYTES:
+        return
     rows: Iterable[tuple[str, Any]] = (
         (name, (stamp, digests[name]))
         for name, stamp in stamps.items()

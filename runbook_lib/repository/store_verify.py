@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from runbook_lib.artifacts import StoredFile
+from runbook_lib.errors import RepositoryError
 from runbook_lib.files import content_digest
 from runbook_lib.repository.manifest import MANIFEST, OURS, find_manifest
 from runbook_lib.repository.s3 import S3Access
@@ -24,7 +25,7 @@ __all__ = ["Problem", "verify"]
 class Problem:
     """One way in which a store's content is not the folder's."""
 
-    kind: Literal["missing", "truncated", "changed", "extra", "unfinished"]
+    kind: Literal["missing", "truncated", "changed", "unreadable", "extra", "unfinished"]
     path: str
     detail: str = ""
 
@@ -90,9 +91,13 @@ def _of_file(
         detail = f"stored {entry.size} of {file.size} bytes"
         return file, Problem("truncated", file.path, detail)
     try:
-        found = stored_sha256(store, file.path)
+        with store.explained("Reading"):
+            found = stored_sha256(store, file.path)
     except KeyError:
         return file, Problem("missing", file.path, "listed, and gone when it was read")
+    except RepositoryError as error:
+        # It answers, and does not give this one: as a store does whose own disk has rotted.
+        return file, Problem("unreadable", file.path, error.why)
     if found == file.sha256:
         return file, None
     detail = f"stored {found[:12]}, here {file.sha256[:12]}"

@@ -28,6 +28,7 @@ from runbook_lib.lab.cluster.start import PARTS, start_cluster, start_part, star
 from runbook_lib.lab.cluster.system import check_system
 from runbook_lib.lab.lab import Lab
 from runbook_lib.lab.lab import current as current_lab
+from runbook_lib.lab.s3 import keys_of
 from runbook_lib.places import cache_dir
 from runbook_lib.serving.supervise import find, listing, stop
 from runbook_lib.serving.triton import S3Credentials
@@ -179,7 +180,7 @@ def find_cluster(lab: Lab) -> Cluster | None:
         folder=folder,
         kubeconfig=Pki(folder / "pki").kubeconfig("admin"),
         s3_endpoint=facts["s3_endpoint"],
-        credentials=_keys(lab),
+        credentials=keys_of(lab.folder),
         images=Images(**{**facts["images"], "archive": Path(facts["images"]["archive"])}),
         node=NODE_NAME,
         address=facts["address"],
@@ -194,13 +195,6 @@ def _node_lives(folder: Path) -> bool:
 
 def _images_folder() -> Path:
     return cache_dir() / "cluster" / "images"
-
-
-def _keys(lab: Lab) -> S3Credentials:
-    """The keys of the lab's object store, from the file that its server reads."""
-    said = json.loads((lab.folder / "s3-keys.json.private").read_text(encoding="utf-8"))
-    (pair,) = said["identities"][0]["credentials"]
-    return S3Credentials(pair["accessKey"], pair["secretKey"])
 
 
 def current() -> Cluster:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +57,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "gs":
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("google"))
         return Place("gs", f"gs://models/{name}/", None)
-    said = azurite_says(request.getfixturevalue("azurite"))
-    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", said)
+    for variable, value in request.getfixturevalue("azurite_variables")().items():
+        monkeypatch.setenv(variable, value)
     return Place("azure", f"as://{AZURITE_ACCOUNT}/models/{name}/", None)
 
 
@@ -70,9 +70,17 @@ AZURITE_KEY = (
 )
 
 
-def azurite_says(endpoint: str) -> str:
-    account = f"AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY}"
-    return f"DefaultEndpointsProtocol=http;{account};BlobEndpoint={endpoint}/{AZURITE_ACCOUNT};"
+@pytest.fixture
+def azurite_variables(azurite: str) -> Callable[..., dict[str, str]]:
+    """What points Azure's tools at Azurite, also at another port or with another key."""
+
+    def variables(endpoint: str = azurite, key: str = AZURITE_KEY) -> dict[str, str]:
+        account = f"AccountName={AZURITE_ACCOUNT};AccountKey={key}"
+        where = f"BlobEndpoint={endpoint}/{AZURITE_ACCOUNT};"
+        said = f"DefaultEndpointsProtocol=http;{account};{where}"
+        return {"AZURE_STORAGE_CONNECTION_STRING": said}
+
+    return variables
 
 
 @pytest.fixture(scope="session")
