@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from runbook_lib.errors import PlanError
 from runbook_lib.hardware import Device, device
 from runbook_lib.plan.facts import known_config, known_models, model_facts
+from runbook_lib.plan.facts_model import Layer, ModelFacts
 from runbook_lib.plan.fit import plan
 from runbook_lib.plan.fit_memory import memory_of
 from runbook_lib.profile import DeploymentProfile, load_profile
@@ -71,6 +72,38 @@ def test_memory_beside_the_cache_is_no_less_than_a_server_logged():
     asked = profile(quantization="fp8", kv_cache_dtype="fp8", max_batch_size=256)
     fixed = memory_of(asked, LLAMA, H100).fixed
     assert 8.62 * 2**30 <= fixed < 1.5 * 8.62 * 2**30
+
+
+# 28 layers of two-matrix MLPs, 16 heads of 256: GPT-J 6B.
+GPT_J = ModelFacts(
+    architecture="GPTJForCausalLM",
+    hidden=4096,
+    intermediate=16_384,
+    heads=16,
+    kv_heads=16,
+    head_dim=256,
+    vocab=50_400,
+    positions=2048,
+    tied=False,
+    stack=(Layer(split=2 * 4096**2 + 2 * 4096 * 16_384, keys=2 * 4096**2),) * 28,
+    rest=2 * 4096,
+)
+
+
+def test_a_large_batch_takes_no_less_than_a_server_logged():
+    # TensorRT-LLM benchmarks/Suite.md, 2024-08: fp8, 4096 sequences, 8192 tokens in a step. The log's
+    # sizes are GPT-J's, though its command names Llama 2 7B. 63.62 of 79.10 GiB are left.
+    asked = profile(
+        quantization="fp8",
+        kv_cache_dtype="fp8",
+        max_batch_size=4096,
+        max_input_len=2048,
+        max_output_len=2050,
+    )
+    memory = memory_of(asked, GPT_J, H100)
+    assert memory.weights == pytest.approx(6214 * 2**20, rel=0.02)
+    assert memory.sequence(294_848) == pytest.approx(62.99 * 2**30, rel=0.001)
+    assert (79.10 - 63.62) * 2**30 <= memory.fixed < 1.2 * (79.10 - 63.62) * 2**30
 
 
 def test_weights_that_exceed_the_device_are_told_apart_from_a_cache_that_does():
