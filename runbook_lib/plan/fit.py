@@ -16,6 +16,7 @@ from runbook_lib.profile import DeploymentProfile
 __all__ = ["plan"]
 
 UNIT = 10**9
+NODE = 8  # GPUs of a usual node that share a fast link
 
 
 def plan(
@@ -85,6 +86,12 @@ def _notes(
     if model.padded_vocab(tp) != model.vocab:
         notes.append(
             f"The vocabulary of {model.vocab:,} words is padded to {model.padded_vocab(tp):,} for {tp} ranks."
+        )
+    if model.architecture.endswith("ForConditionalGeneration"):
+        notes.append("The vision tower beside the language model is not counted.")
+    if profile.world_size > NODE:
+        notes.append(
+            f"{profile.world_size} GPUs are more than a node of {NODE}: fit and speed take their link to be the node's."
         )
     if profile.quantization == "none" and model.stored != "none":
         notes.append(f"The checkpoint comes in {model.stored}, and is counted so.")

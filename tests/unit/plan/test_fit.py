@@ -188,12 +188,16 @@ def test_a_precision_that_the_device_lacks_is_refused(model, fields, where, told
         plan(profile(**fields), model_facts(known_config(model)), device(where))
 
 
-def test_a_vocabulary_that_is_padded_and_a_checkpoint_that_is_quantised_are_told():
+def test_what_a_plan_does_not_count_or_counts_otherwise_is_told():
     odd = model_facts(known_config("llama-2-7b") | {"vocab_size": 32001})
     assert any(
         "padded to 32,002" in note
         for note in plan(profile(tensor_parallel_size=2), odd, H100).notes
     )
+    nodes = plan(profile(tensor_parallel_size=8, pipeline_parallel_size=2), LLAMA, H100)
+    assert any("more than a node" in note for note in nodes.notes)
+    tower = plan(profile(dtype="bfloat16"), model_facts(known_config("gemma-3-27b")), H100)
+    assert any("vision tower" in note for note in tower.notes)
     made = plan(profile(), model_facts(known_config("gpt-oss-20b")), H100)
     assert any("comes in mxfp4" in note for note in made.notes)
     assert made.active_parameters < made.parameters
