@@ -100,7 +100,9 @@ def own_commands(
         return [Command(OWN_STEP, _filled(words, profile, weights, work))]
     if profile.track == "lab":
         return None
-    made = translate(shlex.join(_line(profile, words)), str(profile.trtllm_version)).commands
+    # What is fetched for this build lies in its work folder, which the translation calls WORK.
+    line = _line(profile, words, re.sub(rf"^{re.escape(work)}(?=/)", "WORK", weights))
+    made = translate(line, str(profile.trtllm_version)).commands
     return [Command(one.step, tuple(_placed(one.argv, work))) for one in made]
 
 
@@ -117,7 +119,7 @@ def in_force(profile: DeploymentProfile) -> DeploymentProfile:
         return profile
     given = {
         FIELDS[flag][0]: " ".join(values)
-        for flag, values in split(shlex.join(_line(profile, words)))
+        for flag, values in split(_line(profile, words, profile.weights))
         if flag in FIELDS and values
     }
     numbers = {name: int(text) if text.isdecimal() else text for name, text in given.items()}
@@ -139,16 +141,18 @@ def translation_notes(profile: DeploymentProfile) -> list[str]:
     words = _words(profile.builder_cmd, os.environ)
     if not _is_trtllm_build(words):
         return []
-    found = translate(shlex.join(_line(profile, words)), str(profile.trtllm_version))
+    line = _line(profile, words, profile.weights)
+    found = translate(line, str(profile.trtllm_version))
     return [str(one) for one in found.notes]
 
 
 def _is_trtllm_build(words: list[str]) -> bool:
-    return any(PurePosixPath(word).name == BUILDER for word in words)
+    """Whether it is a line of trtllm-build itself; a program that starts it is one of the user's own."""
+    return PurePosixPath(words[0]).name == BUILDER
 
 
-def _line(profile: DeploymentProfile, words: list[str]) -> tuple[str, ...]:
-    return _filled(words, profile, profile.weights, "WORK")
+def _line(profile: DeploymentProfile, words: list[str], weights: str) -> str:
+    return shlex.join(_filled(words, profile, weights, "WORK"))
 
 
 def _placed(argv: Iterable[str], work: str) -> Iterator[str]:

@@ -109,6 +109,17 @@ def test_an_output_folder_of_the_line_does_not_take_the_engine_elsewhere():
     assert value_of(build, "--checkpoint_dir") == "/c"
 
 
+def test_a_program_that_starts_trtllm_build_is_run_as_it_stands():
+    (words,) = argv("mpirun -n 2 trtllm-build --output_dir {output_dir} --max_batch_size 8")
+    assert words[:4] == ("mpirun", "-n", "2", "trtllm-build")
+
+
+def test_weights_that_are_fetched_are_read_where_they_come_to():
+    given = profile("trtllm-build --model {weights} --max_batch_size 8")
+    *_, convert, _ = own_commands(given, weights="/build/weights", work="/build", env={})
+    assert value_of(convert.argv, "--model_dir") == "/build/weights"
+
+
 def test_in_the_lab_the_line_means_the_labs_own_builder():
     line = GUIDE.replace("{max_batch_size}", "3")
     lab = DeploymentProfile(model_name="t", track="lab", builder_cmd=line, max_batch_size=8)
