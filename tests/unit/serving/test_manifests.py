@@ -131,6 +131,13 @@ def test_pods_run_only_where_the_engines_sm_is():
     }
 
 
+def test_where_nobody_wrote_the_engines_sm_down_the_profiles_gpu_tells_it():
+    found = conditions(rendered(profile(gpu="L40S"), identity=identity("unknown")))
+    assert found["nvidia.com/gpu.compute.major", "In"] == ["8"]
+    with pytest.raises(PlanError, match="built for tp 2"):
+        rendered(profile(gpu="L40S"), identity=identity("unknown", tp=2))
+
+
 def test_before_the_engine_is_built_the_profiles_gpu_tells_the_sm():
     found = conditions(rendered(profile(gpu="L40S")))
     assert found["nvidia.com/gpu.compute.major", "In"] == ["8"]

@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -6,7 +7,8 @@ from runbook_lib.artifacts import ModelRepository, Service, StoredFile
 from runbook_lib.engine.job import BuildPlace, StoreKeys
 from runbook_lib.errors import PlanError, ProfileError, ServiceError, UsageError
 from runbook_lib.profile import DeploymentProfile, load_profile
-from runbook_lib.targets import kserve_place, target_named
+from runbook_lib.repository.store import push, read_manifest
+from runbook_lib.targets import kserve_place, kserve_stored, target_named
 from runbook_lib.targets.kserve import _place_of
 from runbook_lib.targets.kserve_build import Workshop
 from runbook_lib.targets.kserve_pods import is_ready_pod, loaded_engine
@@ -96,6 +98,38 @@ def repository():
         content_digest="sha256:1",
         engine_digest="sha256:2",
     )
+
+
+CONFIG = {
+    "version": "1.2.1",
+    "pretrained_config": {
+        "architecture": "LlamaForCausalLM",
+        "dtype": "float16",
+        "mapping": {"world_size": 2, "tp_size": 2, "pp_size": 1},
+    },
+    "build_config": {
+        "max_batch_size": 4,
+        "max_input_len": 64,
+        "max_seq_len": 128,
+        "max_num_tokens": 256,
+    },
+}
+
+
+def test_an_engine_that_somebody_else_stored_is_known_by_its_own_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNBOOK_CACHE", str(tmp_path / "cache"))
+    models = tmp_path / "models"
+    (models / "tensorrt_llm" / "1").mkdir(parents=True)
+    (models / "tensorrt_llm" / "1" / "config.json").write_text(json.dumps(CONFIG))
+    (models / "tensorrt_llm" / "1" / "rank0.engine").write_bytes(b"engine")
+    uri = f"file://{tmp_path / 'store'}/x/"
+    push(models, uri, create_bucket=True)
+    stored = repository().model_copy(update={"uri": uri, "files": read_manifest(uri)})
+    found = kserve_stored.identity_of(stored)
+    assert (found.tp_size, found.compiler, found.sm) == (2, "TensorRT-LLM 1.2.1", "")
+    assert kserve_stored.identity_of(repository().model_copy(update={"files": ()})) is None
+    known = repository().model_copy(update={"identity": found})
+    assert kserve_stored.identity_of(known) is found
 
 
 def test_a_pod_that_loaded_the_stored_engine_is_taken():
