@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -21,31 +22,39 @@ def _live(stream: TextIO) -> bool:
 
 
 class _Line:
-    """One line: redrawn at most ten times a second where that is possible."""
+    """One line, and a table below it: redrawn at most ten times a second where that is possible."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.live = _live(stream)
         self.drawn = 0.0
+        self.below = 0
 
-    def draw(self, text: str, *, force: bool = False) -> None:
+    def draw(self, text: str, table: Sequence[str] = (), *, force: bool = False) -> None:
         now = time.monotonic()
         if self.live and (force or now - self.drawn > 0.1):
             self.drawn = now
             columns = shutil.get_terminal_size().columns
-            # One line, whatever a builder or a server says: a line end or a colour would break it.
-            shown = CONTROL.sub(" ", text)[: columns - 1]
-            self.stream.write(f"\r\x1b[2K{shown}")
+            # One line each, whatever a builder or a server says: a line end or a colour would break it.
+            shown = [CONTROL.sub(" ", one)[: columns - 1] for one in (text, *table)]
+            self.stream.write(self._back() + "\n".join(shown))
+            self.below = len(table)
             self.stream.flush()
+
+    def _back(self) -> str:
+        """To the first column of the first line, with nothing in it and below."""
+        up = f"\x1b[{self.below}F\x1b[0J" if self.below else "\r\x1b[2K"
+        self.below = 0
+        return up
 
     def clear(self) -> None:
         """Take away what was drawn last, so that an error begins on a line of its own."""
         if self.live:
-            self.stream.write("\r\x1b[2K")
+            self.stream.write(self._back())
             self.stream.flush()
 
     def end(self, text: str) -> None:
-        self.stream.write(f"\r\x1b[2K{text}\n" if self.live else f"{text}\n")
+        self.stream.write(f"{self._back()}{text}\n" if self.live else f"{text}\n")
         self.stream.flush()
 
 
@@ -106,9 +115,9 @@ class Spinner:
         return self
 
     def __call__(self, *told: Any) -> None:
-        """Show the last word of the step."""
-        text = " ".join(str(one) for one in told)
-        self.line.draw(f"{self.label} {time.monotonic() - self.began:5.1f} s  {text}")
+        """Show the last word of the step; what has several lines is a word and a table."""
+        text, *table = " ".join(str(one) for one in told).split("\n")
+        self.line.draw(f"{self.label} {time.monotonic() - self.began:5.1f} s  {text}", table)
 
     def share(self, done: float, note: str = "") -> None:
         """Show how much is done, and what is at work."""

@@ -50,7 +50,8 @@ def deploy(
 
     def told(table: Table) -> None:
         worst = next((one.cause for one in table.rows if one.cause), "")
-        on_line(worst or (f"waiting for {table.waiting_for}" if table.waiting_for else "ready"))
+        what = worst or (f"waiting for {table.waiting_for}" if table.waiting_for else "ready")
+        on_line(f"{what}\n{table}")
 
     with refusal_named(service, namespace):
         apply_all(kube, manifests)

@@ -21,6 +21,8 @@ INTERVAL = 0.25
 RUNNING, DONE, FAILED = "#0072b2", "#009e73", "#d55e00"
 LONGEST = 100
 """Characters of a note: a line of a log must not push the page about."""
+LARGEST = 4000
+"""Characters of a table below a note."""
 STEADY = 2.0
 """Seconds after which the time left is worth a guess."""
 
@@ -73,7 +75,7 @@ class Progress:
             self._draw_in_time()
 
     def note(self, text: str) -> None:
-        """Say what is at work, with the count as it is: takes the lines of a log."""
+        """Say what is at work, with the count as it is: a line of a log, or a line and a table."""
         with self._lock:
             self.at_work = text
             self._draw_in_time()
@@ -101,7 +103,7 @@ class Progress:
         left = ""
         if went >= STEADY and 0 < self._share() < 1:
             left = f", about {seconds(went / self._share() - went)} left"
-        words = " ".join(self.at_work.split())
+        words = " ".join(self.at_work.partition("\n")[0].split())
         note = f" · {words[:LONGEST]}{'…' if len(words) > LONGEST else ''}" if words else ""
         return f"{self.label}:{percent}{self._counted()} in {seconds(went)}{left}{note}"
 
@@ -115,7 +117,15 @@ class Progress:
             "style='max-width:480px;height:8px;background-color:#d5dae0'>"
             f"<div style='width:{share}%;height:8px;background-color:{color}'></div></div>"
         )
-        return {"text/html": f"{bar}<div>{html.escape(text)}</div>", "text/plain": text}
+        return {
+            "text/html": f"{bar}<div>{html.escape(text)}</div>{self._table()}",
+            "text/plain": text,
+        }
+
+    def _table(self) -> str:
+        """What a note of several lines has below its first."""
+        below = self.at_work.partition("\n")[2]
+        return f"<pre style='font-size:90%'>{html.escape(below[:LARGEST])}</pre>" if below else ""
 
 
 def progress(label: str, total: float | None = None) -> Progress:

@@ -156,3 +156,17 @@ def test_an_error_begins_on_a_clean_line(drawn, kind, left):
         broken()
     assert stream.getvalue().endswith(left)
     assert "s\n" not in stream.getvalue()
+
+
+def test_a_table_below_a_word_is_drawn_over_the_one_before():
+    stream = Screen()
+    with Spinner("Deploying", stream) as told:
+        told.line.drawn = 0.0
+        told("waiting for a pod\nobject  state\nPod/a   Pending")
+        told.line.drawn = 0.0
+        told("ready\nobject  state\nPod/a   Running")
+    frames = stream.getvalue().split("\x1b[2F\x1b[0J")
+    assert len(frames) == 3
+    assert frames[0].endswith("waiting for a pod\nobject  state\nPod/a   Pending")
+    assert frames[1].endswith("ready\nobject  state\nPod/a   Running")
+    assert frames[2].startswith("Deploying: ")
