@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook_lib.artifacts import Engine, Limits, ModelRepository
+from runbook_lib.artifacts import Engine, EngineIdentity, Limits, ModelRepository
 from runbook_lib.changes import Change
+from runbook_lib.engine.identity import identity_of
 from runbook_lib.errors import EngineMismatchError, RepositoryError
 from runbook_lib.files import content_digest, list_files
 from runbook_lib.lab import engines
@@ -141,7 +142,9 @@ def lay_out(profile: DeploymentProfile, engine: Engine, folder: Path) -> ModelRe
         EngineMismatchError: the engine is of another TensorRT-LLM than the profile's.
         RepositoryError: an input is missing, or the result would not load; every finding is told.
     """
-    _refuse_another_release(profile, engine)
+    if profile.track == "engine":
+        wanted = str(profile.trtllm_version)
+        _refuse_another_release(engine.identity, Path(engine.path), wanted)
     shutil.rmtree(folder, ignore_errors=True)
     missing: tuple[str, ...] = ()
     if profile.track == "lab":
@@ -188,12 +191,18 @@ def begin_repository(
     """Write a profile's repository with what is at hand; in the lab the engine is built if need be.
 
     Raises:
-        BuildError, RepositoryError: the engine can't be read, or the repository not be written.
+        BuildError, EngineMismatchError: the engine can't be read, or is of another release.
+        RepositoryError: the repository can't be written.
     """
-    if profile.track != "lab":
-        sources = Sources(engine, _tokenizer(profile), _checkpoint(profile, engine))
-        return begin(folder, profile, sources, version=version, mount=mount)
     refuse_full(folder)
+    if profile.track != "lab":
+        limits = None
+        if engine is not None and profile.track == "engine":
+            identity = identity_of(engine, limits=profile.limits)
+            _refuse_another_release(identity, engine, version or str(profile.trtllm_version))
+            limits = identity.limits
+        sources = Sources(engine, _tokenizer(profile), _checkpoint(profile, engine), limits)
+        return begin(folder, profile, sources, version=version, mount=mount)
     if engine is None:
         on_line("The engine of the profile")
         with tempfile.TemporaryDirectory(prefix="repository-") as work:
@@ -233,13 +242,13 @@ def _checkpoint(profile: DeploymentProfile, given: Path | None) -> Path | None:
     return there[0] if there and profile.track == "llmapi" else None
 
 
-def _refuse_another_release(profile: DeploymentProfile, engine: Engine) -> None:
-    built = engine.identity.compiler.removeprefix("TensorRT-LLM ")
-    if profile.track == "engine" and built != profile.trtllm_version:
+def _refuse_another_release(identity: EngineIdentity, folder: Path, wanted: str) -> None:
+    built = identity.compiler.removeprefix("TensorRT-LLM ")
+    if built[:1].isdigit() and built.partition("+")[0] != wanted:
         raise EngineMismatchError(
-            f"The engine {engine.path} is of {engine.identity.compiler}.",
-            why=f"The profile serves with {profile.trtllm_version}, which refuses it.",
-            fix=f"Set trtllm_version: {built}, or build it again: page 01.",
+            f"The engine {folder} is of {identity.compiler}.",
+            why=f"It is to be served by {wanted}, which refuses it.",
+            fix=f"Say trtllm_version: {built} (--trtllm), or build it again: page 01.",
             page="01_build_engine",
         )
 

@@ -32,8 +32,12 @@ def profile(**more: object) -> DeploymentProfile:
 def engine(tmp_path: Path) -> Path:
     folder = tmp_path / "engine"
     folder.mkdir()
-    for name in ("config.json", "rank0.engine", "rank1.engine"):
-        (folder / name).write_text(name)
+    mapping = {"tp_size": 2, "pp_size": 1}
+    model = {"architecture": "LlamaForCausalLM", "dtype": "float16", "mapping": mapping}
+    built = {"build_config": LIMITS.model_dump(), "pretrained_config": model}
+    (folder / "config.json").write_text(json.dumps({"version": "1.2.1"} | built))
+    for rank in range(2):
+        (folder / f"rank{rank}.engine").write_text("engine")
     return folder
 
 
@@ -162,6 +166,9 @@ def test_a_folder_that_holds_something_is_never_written_over(tmp_path: Path) -> 
 # -- the command -----------------------------------------------------------------------------------
 
 
+LLAMA = ("--profile", "tensorrt-llm/llama-7b")
+
+
 def ran(*arguments: str) -> Result:
     return CliRunner().invoke(runbook, ["repo", "init", *arguments], standalone_mode=False)
 
@@ -169,13 +176,25 @@ def ran(*arguments: str) -> Result:
 def test_the_command_writes_a_profile_s_repository_of_a_release(
     tmp_path: Path, engine: Path
 ) -> None:
-    models = str(tmp_path / "models")
-    profile = ["--profile", "tensorrt-llm/llama-7b", "--trtllm", "0.16.0"]
-    run = ran(models, *profile, "--engine", str(engine), "--json")
+    run = ran(str(tmp_path / "models"), *LLAMA, "--engine", str(engine), "--json")
     told = json.loads(run.stdout)
     assert told.keys() == {"ok", "path", "files", "missing"}
-    assert "TensorRT-LLM 0.16.0" in (tmp_path / "models/ensemble/config.pbtxt").read_text()
+    assert "TensorRT-LLM 1.2.1" in (tmp_path / "models/ensemble/config.pbtxt").read_text()
+    # The engine's own limits, not the profile's.
+    assert config(tmp_path / "models", "tensorrt_llm").max_batch_size == 4  # type: ignore[attr-defined]
     assert [one.partition("/")[0] for one in told["missing"]] == ["preprocessing", "postprocessing"]
+
+
+def test_the_command_writes_another_release_when_asked(tmp_path: Path) -> None:
+    assert ran(str(tmp_path / "models"), *LLAMA, "--trtllm", "0.16.0").exception is None
+    assert "TensorRT-LLM 0.16.0" in (tmp_path / "models/ensemble/config.pbtxt").read_text()
+
+
+def test_the_command_refuses_an_engine_of_another_release(tmp_path: Path, engine: Path) -> None:
+    given = [*LLAMA, "--trtllm", "0.16.0", "--engine", str(engine)]
+    refused = ran(str(tmp_path / "models"), *given).exception
+    assert isinstance(refused, EngineMismatchError)
+    assert not (tmp_path / "models").exists()
 
 
 # -- page 02 ---------------------------------------------------------------------------------------
