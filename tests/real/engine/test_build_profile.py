@@ -202,17 +202,23 @@ def pids_of(*words):
 
 
 def test_a_second_build_waits_and_says_who_holds_the_first(profile, tools, tmp_path):
-    path = tmp_path / "mine.yaml"
+    path, at, go = tmp_path / "mine.yaml", tmp_path / "at", tmp_path / "go"
     path.write_text(json.dumps(profile.model_dump(include={"model_name", "weights", "gpu"})))
-    env = os.environ | {"IN_THE_BUILD": f"open({str(tmp_path / 'at')!r}, 'w'); time.sleep(3)"}
+    held = f"open({str(at)!r}, 'w')\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
     argv = [sys.executable, "-c", SCRIPT, str(path)]
-    first = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True)
+    first = subprocess.Popen(argv, env=os.environ | {"IN_THE_BUILD": held}, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "at").exists() and time.monotonic() < deadline:
+    while not at.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     told = []
-    value = profile_of(path)
-    made = LocalBuilder(ProcessRunner()).build(value, tmp_path / "log", told.append, rebuild=False)
+
+    def listen(line):
+        told.append(line)
+        if line.startswith("Waiting:"):
+            go.touch()
+
+    builder = LocalBuilder(ProcessRunner())
+    made = builder.build(profile_of(path), tmp_path / "log", listen, rebuild=False)
     assert first.wait(timeout=30) == 0
     first.stdout.close()
     assert made.reused
