@@ -7,8 +7,10 @@ pipeline stages in turn with the larger ones first (`Mapping.pp_layers`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 __all__ = ["BYTES", "Layer", "ModelFacts"]
@@ -216,7 +218,7 @@ class ModelFacts:
         """
         share = self._share(dtype, quantization, tp=tp, ep=ep, lab=lab)
         outer = share.packed if lab else share.plain
-        sizes = [sum(share.held(layer) for layer in stage) for stage in self.stages(pp)]
+        sizes = [_sum(share.held, stage) for stage in self.stages(pp)]
         if not (self.tied and tp == pp == 1):
             sizes[0] += self.embedding * outer
         sizes[-1] += self._head_share(tp) * outer + self.rest * share.plain
@@ -239,7 +241,8 @@ class ModelFacts:
         `k` of `E` are drawn evenly.
         """
         share = self._share(dtype, quantization, tp=tp, ep=ep)
-        sizes = [sum(share.read(layer, tokens) for layer in stage) for stage in self.stages(pp)]
+        read = partial(share.read, tokens=tokens)
+        sizes = [_sum(read, stage) for stage in self.stages(pp)]
         sizes[-1] += (self._head_share(tp) + self.rest) * share.plain
         return int(max(sizes))
 
@@ -253,6 +256,12 @@ class ModelFacts:
         packed = plain if used == "none" else (LAB_BITS if lab else BITS)[used] / 8
         matrices = plain if used in EXPERTS_ONLY else packed
         return _Share(packed, matrices, plain, tp, min(tp, self.kv_heads), ep)
+
+
+def _sum(of: Callable[[Layer], float], stage: Sequence[Layer]) -> float:
+    """The sum over a stage's layers; most of them are one and the same, which is asked once."""
+    once = {id(layer): layer for layer in stage}
+    return sum(of(once[one]) * times for one, times in Counter(map(id, stage)).items())
 
 
 @dataclass(frozen=True)

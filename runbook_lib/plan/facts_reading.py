@@ -12,7 +12,7 @@ from runbook_lib.plan.facts_model import BITS, Layer, ModelFacts
 __all__ = ["Sizes", "shown", "with_windows", "without_windows"]
 
 LARGEST = 2**31  # no dimension of a model comes near
-MOST_LAYERS = 4096  # nor any number of layers
+MOST_LAYERS = 1024  # nor any number of layers
 MOST_SHOWN = 60
 
 
@@ -132,9 +132,11 @@ def shown(value: object) -> str:
 
 def with_windows(layers: Sequence[Layer], windows: Sequence[int | None]) -> tuple[Layer, ...]:
     """The layers, each with its window."""
-    return tuple(
-        replace(layer, window=window) for layer, window in zip(layers, windows, strict=True)
-    )
+    made = {
+        (id(layer), window): replace(layer, window=window)
+        for layer, window in zip(layers, windows, strict=True)
+    }
+    return tuple(made[id(layer), window] for layer, window in zip(layers, windows, strict=True))
 
 
 def without_windows(made: ModelFacts) -> ModelFacts:

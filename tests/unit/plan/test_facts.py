@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runbook_lib.artifacts_plan import Plan
 from runbook_lib.errors import PlanError
+from runbook_lib.hardware import device
 from runbook_lib.plan.facts import FAMILIES, known_config, known_models, model_facts
+from runbook_lib.plan.fit import plan
+from runbook_lib.profile import DeploymentProfile
 
 MIB = 2**20
 ROOT = Path(__file__).resolve().parents[3]
@@ -218,7 +222,7 @@ JUNK = st.recursive(
 KEYS = sorted({key for one in known_models().values() for key in one["config"]} | {"layer_types"})
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(
     st.sampled_from(sorted(known_models())),
     st.sampled_from(sorted(FAMILIES)),
@@ -233,3 +237,19 @@ def test_whatever_a_config_holds_it_is_planned_with_or_refused(name, family, jun
     assert facts.parameters >= facts.active_parameters > 0
     assert facts.weight_bytes("float16", tp=2, pp=2) > 0
     assert facts.kv_bytes_per_token("float16", tp=2, pp=2) > 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(sorted(known_models())),
+    st.dictionaries(st.sampled_from(KEYS), JUNK | st.integers(1, 2**31 - 1), max_size=3),
+)
+def test_a_config_that_is_taken_can_be_planned_however_odd_its_sizes(name, odd):
+    try:
+        facts = model_facts(known_config(name) | odd)
+        made = plan(DeploymentProfile(model_name="m"), facts, device("B200-SXM"))
+    except PlanError:
+        return
+    assert made.fits == (made.max_concurrent_sequences > 0)
+    assert str(made.parameters).isdecimal()
+    assert Plan.model_validate_json(made.model_dump_json()) == made
