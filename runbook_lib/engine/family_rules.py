@@ -55,7 +55,7 @@ FAMILY_RULES = (
         "family",
         lambda wish: wish.family is None,
         "model_family {model_family!r} is not known here",
-        f"known: {', '.join(FAMILIES)}",
+        f"{{near}}known: {', '.join(FAMILIES)}",
     ),
     Rule(
         "dense-experts",
@@ -84,8 +84,8 @@ ENGINE_FAMILY_RULES = (
     Rule(
         "family-format",
         _no_format,
-        "no source has {model_family} with quantization {quantization} and a {kv_cache_dtype} KV"
-        " cache on the engine track",
+        "no source has {model_family} with quantization {quantization} and a KV cache in"
+        " {kv_cache_dtype} on the engine track",
         "quantization is one of {formats}; a KV cache in dtype is converted without calibration",
         README,
     ),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from runbook_lib.artifacts import Track
 from runbook_lib.engine.engine_rules import ENGINE_RULES
+from runbook_lib.engine.families import FAMILIES
 from runbook_lib.engine.family_rules import API_FAMILY_RULES, ENGINE_FAMILY_RULES, FAMILY_RULES
 from runbook_lib.engine.gpu_rules import (
     API_GPU_RULES,
@@ -19,6 +20,7 @@ from runbook_lib.engine.gpu_rules import (
 from runbook_lib.engine.llmapi_rules import API_RULES
 from runbook_lib.engine.wish import Rule, Wish
 from runbook_lib.errors import PlanError
+from runbook_lib.profile_schema import nearest
 
 __all__ = ["RULES", "check", "refused"]
 
@@ -57,11 +59,15 @@ def check(wish: Wish) -> None:
 
 
 def _words(wish: Wish) -> dict[str, object]:
-    fields = wish.profile.model_dump()
-    flags = wish.profile.builder_flags
+    profile = wish.profile
+    fields = profile.model_dump()
+    flags = profile.builder_flags
     fields["builder_flags"] = ", ".join(f"{name}: {one}" for name, one in flags.items())
     first = FIRST_FOR_SM.get(wish.sm or 0, "")
-    return fields | {"release": wish.version, "sm": wish.sm, "first": first} | _family_words(wish)
+    near = nearest(profile.model_family, FAMILIES)
+    hint = f"did you mean {near[0]}? " if near else ""
+    about = {"release": wish.version, "sm": wish.sm, "first": first, "near": hint}
+    return fields | about | _family_words(wish)
 
 
 def _family_words(wish: Wish) -> dict[str, object]:

@@ -49,7 +49,8 @@ class Rule:
     """One thing that can't be done: when, why, what instead, and where that was read.
 
     `told` and `instead` may name fields of the profile in braces, and `{release}`, `{sm}`,
-    `{since}` (the family's first release) and `{formats}` (its quantisations on this track).
+    `{since}` (the family's first release), `{formats}` (its quantisations on this track) and
+    `{near}` (the known family that a word is nearest to).
     """
 
     name: str

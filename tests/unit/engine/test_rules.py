@@ -248,6 +248,12 @@ def test_all_reasons_are_told_at_once_each_with_its_alternative():
         assert alternative in caught.value.fix
 
 
+def test_a_family_that_is_spelled_otherwise_is_met_with_its_name():
+    with pytest.raises(PlanError) as caught:
+        made(API | {"model_family": "gpt-oss"})
+    assert "did you mean gpt_oss? known: llama," in caught.value.fix
+
+
 def test_without_a_gpu_nothing_is_refused_for_its_sake():
     assert broken({"quantization": "fp8", "kv_cache_dtype": "fp8"}) == []
 
