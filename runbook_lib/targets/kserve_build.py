@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Workshop:
         if profile.track == "lab":
             return digest_of(build_inputs(profile, json.dumps(where, sort_keys=True)))
         steps = [list(one.argv) for one in _commands(profile)]
-        return digest_of([where, steps, profile.weights])
+        return digest_of([where, steps, self._weights(profile)])
 
     def changes(self, profile: DeploymentProfile, *, rebuild: bool) -> list[Change]:
         """What `build` would send and start; nothing when the store holds the engine."""
@@ -139,13 +140,20 @@ class Workshop:
                 fix="Set weights: hf://ORG/MODEL in the profile, or push the folder to a store.",
                 page="01_build_engine",
             )
-        digest = content_digest(list_files(folder)).removeprefix("sha256:")[:16]
-        return f"{_bucket(profile)}/weights/{digest}/"
+        seen = tuple((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+        signature = tuple((str(path), at.st_size, at.st_mtime_ns) for path, at in seen)
+        return f"{_bucket(profile)}/weights/{_digest_of(folder, signature)}/"
 
     def _weights_to_send(self, profile: DeploymentProfile, uri: str) -> bool:
         if profile.weights.startswith(STORED_WEIGHTS):
             return False
         return bool(verify(weights_folder(profile), uri, credentials=access_at_hand()))
+
+
+@functools.lru_cache
+def _digest_of(folder: Path, signature: tuple[tuple[str, int, int], ...]) -> str:  # noqa: ARG001
+    """By content; a large checkpoint is read again only when one of its files has changed."""
+    return content_digest(list_files(folder)).removeprefix("sha256:")[:16]
 
 
 def _commands(profile: DeploymentProfile) -> list[trtllm.Command]:

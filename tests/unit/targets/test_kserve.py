@@ -55,6 +55,15 @@ def test_weights_that_are_stored_are_read_where_they_are():
     assert any("trtllm-build" in word for step in order.commands for word in step.argv)
 
 
+def test_a_checkpoint_that_changed_in_its_folder_makes_another_engine(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    wish = profile(weights=str(tmp_path), trtllm_version="1.2.1")
+    before = workshop().key(wish)
+    assert workshop().key(wish) == before
+    (tmp_path / "config.json").write_text('{"changed": true}')
+    assert workshop().key(wish) != before
+
+
 def test_weights_that_no_job_can_read_are_refused():
     with pytest.raises(ProfileError, match="No Job can read the weights"):
         workshop().order(profile(weights="/no/such/folder", trtllm_version="1.2.1"))
