@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import secrets
 import shutil
 import threading
 from urllib.parse import unquote, urlsplit
@@ -135,8 +136,9 @@ def test_a_token_that_the_hub_does_not_take_is_told_as_such(target, hub, tmp_pat
 @pytest.fixture
 def claim(cluster, target):
     """A claim on a folder of the node that holds the checkpoint below a path."""
-    folder = cluster.folder / "volumes" / "weights"
-    shutil.copytree(MODEL, folder / "checkpoints" / "tiny", dirs_exist_ok=True)
+    name = f"weights-{secrets.token_hex(3)}"
+    folder = cluster.folder / "volumes" / name
+    shutil.copytree(MODEL, folder / "checkpoints" / "tiny")
     about = {"storageClassName": "", "accessModes": ["ReadOnlyMany"]}
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [cluster.node]}
     volume = {
@@ -146,14 +148,14 @@ def claim(cluster, target):
         "local": {"path": str(folder)},
         "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
     }
-    asked = {"resources": {"requests": {"storage": "1Gi"}}, "volumeName": "weights"}
+    asked = {"resources": {"requests": {"storage": "1Gi"}}, "volumeName": name}
     for kind, spec in (("PersistentVolume", volume), ("PersistentVolumeClaim", about | asked)):
         place = {"namespace": NAMESPACE} if kind == "PersistentVolumeClaim" else {}
-        made = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "weights", **place}}
+        made = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, **place}}
         target.kube.apply(made | {"spec": spec})
-    yield "pvc://weights/checkpoints/tiny"
-    target.kube.delete("PersistentVolumeClaim", "weights", NAMESPACE)
-    target.kube.delete("PersistentVolume", "weights")
+    yield f"pvc://{name}/checkpoints/tiny"
+    target.kube.delete("PersistentVolumeClaim", name, NAMESPACE)
+    target.kube.delete("PersistentVolume", name)
     shutil.rmtree(folder)
 
 
