@@ -253,7 +253,7 @@ def _refuse_another_release(identity: EngineIdentity, folder: Path, wanted: str)
         )
 
 
-def publish_changes(repository: ModelRepository, credentials: S3Access) -> list[Change]:
+def publish_changes(repository: ModelRepository, credentials: S3Access | None) -> list[Change]:
     """What `publish` would send: nothing when the store holds exactly this."""
     if not verify(Path(repository.path), repository.uri, credentials=credentials):
         return []
@@ -263,7 +263,7 @@ def publish_changes(repository: ModelRepository, credentials: S3Access) -> list[
 
 def publish(
     repository: ModelRepository,
-    credentials: S3Access,
+    credentials: S3Access | None,
     on_line: Callable[[str], None] = lambda _: None,
     *,
     replace: bool,

@@ -69,10 +69,11 @@ def _still_built(run: Run) -> bool:
 
 def _still_stored(run: Run) -> bool:
     """A repository is only held when it still is laid out and stored."""
-    from runbook_lib.lab.repositories import access_at_hand, publish_changes
+    from runbook_lib.lab.repositories import access_for, publish_changes
 
     repository = ModelRepository.read(run.artifacts)
-    return Path(repository.path).is_dir() and not publish_changes(repository, access_at_hand())
+    store = access_for(repository.uri)
+    return Path(repository.path).is_dir() and not publish_changes(repository, store)
 
 
 def _still_served(run: Run) -> bool:

@@ -117,11 +117,11 @@ class KServeTarget:
 
     def publish_changes(self, repository: ModelRepository) -> list[Change]:
         """Against the store at hand: the environment's (AWS_…), else the lab's."""
-        return repositories.publish_changes(repository, repositories.access_at_hand())
+        return repositories.publish_changes(repository, repositories.access_for(repository.uri))
 
     def publish(self, repository: ModelRepository, on_line: OnLine, *, replace: bool) -> str:
         """Raises RepositoryError."""
-        store = repositories.access_at_hand()
+        store = repositories.access_for(repository.uri)
         return repositories.publish(
             repository, store, on_line, replace=replace, create_bucket=False
         )
