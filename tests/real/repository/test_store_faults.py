@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.errors import RepositoryError, RunbookError, ServiceError
+from runbook_lib.errors import NotStoredError, RepositoryError, RunbookError, ServiceError
 from runbook_lib.files import list_files
 from runbook_lib.lab.s3 import ObjectStore
 from runbook_lib.repository.fetch import fetch
 from runbook_lib.repository.s3 import S3Access
-from runbook_lib.repository.store import push
+from runbook_lib.repository.store import push, read_manifest
 from runbook_lib.repository.store_send import PART_BYTES
 from runbook_lib.repository.store_verify import verify
 
@@ -34,7 +34,7 @@ PUSH = """
 import sys
 from pathlib import Path
 from runbook_lib.repository.s3 import S3Access
-from runbook_lib.repository.store import push
+from runbook_lib.repository.store import push, read_manifest
 push(Path(sys.argv[1]), sys.argv[2], credentials=S3Access.from_environment(), create_bucket=True,
      on_progress=lambda share, line: print(share, flush=True))
 """
@@ -173,6 +173,16 @@ def test_a_clock_that_is_wrong_is_named(
 
     monkeypatch.setattr(auth, "get_current_datetime", an_hour_ago)
     assert "clock" in refused(folder, access).fix
+
+
+def test_a_store_that_refuses_is_told_apart_from_one_that_holds_nothing(access: S3Access) -> None:
+    for uri in ("s3://models/nothing-here/", "s3://no-such-bucket-here/x/"):
+        with pytest.raises(NotStoredError):
+            read_manifest(uri, credentials=access)
+    with pytest.raises(RepositoryError) as error:
+        read_manifest("s3://models/x/", credentials=replace(access, secret_key="wrong"))
+    assert not isinstance(error.value, NotStoredError)
+    assert "AWS_SECRET_ACCESS_KEY" in error.value.fix
 
 
 def test_https_to_a_plain_port_is_told_as_tls(folder: Path, access: S3Access) -> None:
