@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,10 @@ from runbook_lib.cli_parts import (
     profile_completions,
     say,
 )
+
+if TYPE_CHECKING:
+    from runbook_lib.profile import DeploymentProfile
+    from runbook_lib.targets.kserve import KServeTarget
 
 __all__ = ["BUILDER_CMD", "ENGINES", "WithPlaceholders", "ended_by_sigterm"]
 
@@ -91,17 +95,24 @@ def build(  # noqa: PLR0917 - click passes an argument for each option
     from runbook_lib.targets.builders import builder_for
 
     value = in_force(profile, builder_cmd=builder_cmd)
-    builder = builder_for(value, runner)
-    if runner == "job":
-        from runbook_lib.record.approval import ChangePlan, decide
-
-        intended = ChangePlan("build", tuple(builder.build_changes(value, rebuild=rebuild)))
-        click.echo(str(intended), err=True)
-        decide(intended, approve, value.approve, [])
+    job = runner == "job"
+    builder = _approved_job(value, approve, rebuild) if job else builder_for(value, runner)
     with ended_by_sigterm(), bar("Building") as told:
         log = cache_dir() / "logs" / f"build-{value.model_name}.log"
         made = builder.build(value, log, told, rebuild=rebuild)
     say(made.model_dump(mode="json"), str(made), as_json)
+
+
+def _approved_job(value: DeploymentProfile, approve: str, rebuild: bool) -> KServeTarget:
+    """The cluster, once its change is approved."""
+    from runbook_lib.record.approval import ChangePlan, decide
+    from runbook_lib.targets.kserve import KServeTarget
+
+    cluster = KServeTarget.connect()
+    intended = ChangePlan("build", tuple(cluster.build_changes(value, rebuild=rebuild)))
+    click.echo(str(intended), err=True)
+    decide(intended, approve, value.approve, [])
+    return cluster
 
 
 @click.command("inspect")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.artifacts import Engine, EngineIdentity, StoredFile, digest_of
-from runbook_lib.changes import Change
-from runbook_lib.engine.build import build_once, kept_engine
+from runbook_lib.engine.build import build_once
 from runbook_lib.engine.command import Command
 from runbook_lib.engine.commands import build_commands
 from runbook_lib.engine.gpu_here import LocalGpu, gpus_here
@@ -37,15 +36,6 @@ class LocalBuilder:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-
-    def build_changes(self, profile: DeploymentProfile, *, rebuild: bool) -> list[Change]:
-        """What `build` would run; nothing where a receipt holds."""
-        inputs = self._inputs(profile, _gpu(profile))
-        store = cache_dir() / ENGINES
-        if not rebuild and kept_engine(inputs, _identity(profile), store=store) is not None:
-            return []
-        about = f"{self._runner.name}, inputs {digest_of(inputs)[7:19]}"
-        return [Change("run", one.step, about) for one in _commands(profile, "WORK")]
 
     def build(
         self,

@@ -1,4 +1,4 @@
-"""Who builds an engine: this machine's processes, a container on it, or a Job of the cluster."""
+"""Who builds an engine on this machine; a Job of a cluster is its target's own."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from pathlib import Path
 from typing import Protocol
 
 from runbook_lib.artifacts import Engine
-from runbook_lib.changes import Change
 from runbook_lib.engine.build_profile import LocalBuilder
 from runbook_lib.engine.runner import ProcessRunner
 from runbook_lib.engine.runner_container import ContainerRunner
 from runbook_lib.errors import UsageError
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.serving.manifests_image import serving_image
-from runbook_lib.targets.kserve import KServeTarget
 from runbook_lib.targets.lab import LabTarget
 
 __all__ = ["Builder", "builder_for"]
 
 
 class Builder(Protocol):
-    """Builds the engine of a profile, or keeps the one whose receipt holds."""
-
-    def build_changes(self, profile: DeploymentProfile, *, rebuild: bool) -> list[Change]:
-        """What `build` would do: nothing when a receipt holds."""
+    """Builds the engine of a profile, or keeps the one whose receipt holds; every target is one too."""
 
     def build(
         self,
@@ -38,14 +33,12 @@ class Builder(Protocol):
 
 
 def builder_for(profile: DeploymentProfile, runner: str) -> Builder:
-    """Who builds a profile's engine with a runner: `process`, `podman` or `job`.
+    """Who builds a profile's engine on this machine, with the runner `process` or `podman`.
 
     Raises:
-        UsageError: the lab has no image to build in. PreflightError: neither podman nor a cluster.
+        UsageError: the lab has no image to build in. PreflightError: there is no podman.
         PlanError: no image is known for the release.
     """
-    if runner == "job":
-        return KServeTarget.connect()
     if profile.track == "lab":
         if runner == "podman":
             raise UsageError(

@@ -11,6 +11,7 @@ from runbook_lib.engine.build_profile import LocalBuilder
 from runbook_lib.errors import ApprovalError, PreflightError, UsageError
 from runbook_lib.profile import DeploymentProfile
 from runbook_lib.targets import builders
+from runbook_lib.targets.kserve import KServeTarget
 from runbook_lib.targets.lab import LabTarget
 
 TINY = DeploymentProfile(model_name="tiny", track="lab")
@@ -36,8 +37,8 @@ def test_a_container_is_of_the_image_that_serves(tmp_path, monkeypatch):
 
 def test_a_job_needs_a_cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(PreflightError):
-        builders.builder_for(LLAMA, "job")
+    said = CliRunner().invoke(command, ["build", "llama-7b", "--runner", "job"])
+    assert isinstance(said.exception, PreflightError)
 
 
 class Cluster:
@@ -55,7 +56,7 @@ class Cluster:
 
 def test_a_job_is_sent_only_when_its_plan_is_approved(tmp_path, monkeypatch):
     cluster = Cluster()
-    monkeypatch.setattr(builders, "builder_for", lambda *_: cluster)
+    monkeypatch.setattr(KServeTarget, "connect", lambda: cluster)
     path = tmp_path / "p.yaml"
     path.write_text(json.dumps({"model_name": "llama-7b"}))
     said = CliRunner().invoke(command, ["build", str(path), "--runner", "job"])
