@@ -90,7 +90,7 @@ def read_config(path: Path) -> str:
         RepositoryError: it can't be read.
     """
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes().decode("utf-8")  # its line ends are kept
     except (OSError, UnicodeDecodeError) as error:
         raise RepositoryError(
             f"{path} can't be read.", why=str(error), fix="Give a model's config.pbtxt."

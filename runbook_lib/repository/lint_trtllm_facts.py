@@ -82,8 +82,8 @@ class Deployed:
 def deployed(model: Model, models: Sequence[Model]) -> Deployed:
     """A model of the `tensorrtllm` backend with what is around it."""
     given = model.config.parameters.get("gpt_model_path")
-    folders = [Path(given.string_value)] if given and given.string_value.startswith("/") else []
-    folders += [model.path / str(version) for version in reversed(model.loaded)]
+    folders = [model.path / str(version) for version in reversed(model.loaded)]
+    folders += [Path(given.string_value)] if given and given.string_value.startswith("/") else []
     configured = tuple(one for one in models if one.config is not None)
     for folder in folders:
         engine = _json(folder / "config.json")

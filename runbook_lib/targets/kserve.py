@@ -106,7 +106,8 @@ class KServeTarget:
         Raises:
             RepositoryError: the result would not load.
         """
-        self.check_engine(engine)
+        if profile.track != "llmapi":  # its ranks are no files
+            self.check_engine(engine)
         made = repositories.lay_out(
             profile, engine, folder or repositories.repository_folder(profile)
         )

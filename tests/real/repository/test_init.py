@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ def said(url: str, model: str, **body: Any) -> str:
 def stream(url: str, model: str, **body: Any) -> list[dict[str, Any]]:
     """The parts of a streamed answer."""
     request = urllib.request.Request(
-        f"{url}/v2/models/{model}/generate_stream", json.dumps({**body, "stream": True}).encode()
+        f"{url}/v2/models/{model}/generate_stream", json.dumps(body).encode()
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         lines = answer.read().decode().splitlines()
@@ -140,16 +142,16 @@ def test_max_tokens_go_in_and_output_lengths_come_out(engine_url: str, model: st
 
 @pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
 def test_streamed_words_keep_the_spaces_between_them(engine_url: str, model: str) -> None:
-    parts = stream(engine_url, model, text_input=PROMPT, max_tokens=3)
+    parts = stream(engine_url, model, text_input=PROMPT, max_tokens=3, stream=True)
     assert [one["text_output"] for one in parts] == ["", " the", " server"]
     assert [one["output_lengths"] for one in parts] == [1, 1, 1]
 
 
 def test_a_streamed_character_of_several_tokens_is_sent_whole_by_the_bls(engine_url: str) -> None:
-    parts = stream(engine_url, "tensorrt_llm_bls", text_input=PROMPT, max_tokens=20)
+    parts = stream(engine_url, "tensorrt_llm_bls", text_input=PROMPT, max_tokens=20, stream=True)
     texts = [one["text_output"] for one in parts]
     assert texts == ["", " the", " server", " ", "", "", "世"]
-    cut = stream(engine_url, "tensorrt_llm_bls", text_input=PROMPT, max_tokens=5)
+    cut = stream(engine_url, "tensorrt_llm_bls", text_input=PROMPT, max_tokens=5, stream=True)
     assert sum(one["output_lengths"] for one in cut) == 5
     assert cut[-1]["text_output"] == "\ufffd"
 
@@ -182,7 +184,7 @@ def test_the_llmapi_ensemble_takes_and_gives_the_same_tensors(llmapi_url: str) -
 
 
 def test_the_llmapi_ensemble_streams(llmapi_url: str) -> None:
-    parts = stream(llmapi_url, "ensemble", text_input="one two three", max_tokens=9)
+    parts = stream(llmapi_url, "ensemble", text_input="one two three", max_tokens=9, stream=True)
     assert [one["text_output"] for one in parts] == ["one", " two", " three"]
     assert [one["output_lengths"] for one in parts] == [1, 1, 1]
 
@@ -196,6 +198,21 @@ def test_stop_words_and_sampling_reach_the_llm(llmapi_url: str) -> None:
 def test_what_the_llm_refuses_comes_back_in_its_words(llmapi_url: str) -> None:
     asked = {"text_input": "one", "max_tokens": 2, "presence_penalty": 0.5}
     assert "no such sampling parameter" in said(llmapi_url, "ensemble", **asked)
+
+
+def test_an_answer_is_stopped_by_its_request_id(llmapi_url: str) -> None:
+    words = 300  # three seconds of the stand-in
+    asked = {"id": "one", "text_input": "word " * words, "sampling_param_max_tokens": words}
+    with ThreadPoolExecutor(1) as pool:
+        parts = pool.submit(stream, llmapi_url, "tensorrt_llm", **asked, streaming=True)
+        time.sleep(1)
+        stream(llmapi_url, "tensorrt_llm", id="one", text_input="", stop=True)
+        assert 0 < len(parts.result()) < words
+
+
+def test_a_request_to_stop_without_an_id_is_refused(llmapi_url: str) -> None:
+    told = said(llmapi_url, "tensorrt_llm", text_input="", stop=True)
+    assert "stopped by its request id" in told
 
 
 # -- track lab: nothing is stood in for ------------------------------------------------------------

@@ -256,6 +256,15 @@ def test_a_change_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert path.read_text() == TEXT
 
 
+def test_line_ends_of_windows_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "config.pbtxt"
+    path.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    ran("edit", str(path), "max_batch_size=2", "dynamic_batching.preserve_ordering=true")
+    data = path.read_bytes()
+    assert data.count(b"\r\n") == len(LINES)
+    assert b"max_batch_size: 2   # measured in May\r\n" in data
+
+
 def test_the_command_compares_two_files(tmp_path: Path) -> None:
     for name, text in (("a", TEXT), ("b", TEXT.replace("8 ", "9 "))):
         (tmp_path / name).write_text(text)

@@ -65,9 +65,11 @@ class TritonPythonModel:
             else:
                 await self._generate(inputs, request_id, sender)
         except Exception as error:  # whatever it is, the client must hear of it
-            code = pb_utils.TritonError.INVALID_ARG
-            if not isinstance(error, (ValueError, TypeError)):
-                code = pb_utils.TritonError.INTERNAL
+            asked_wrongly = isinstance(error, (ValueError, TypeError))
+            # Such as a prompt that is too long; its class moved between releases.
+            asked_wrongly |= type(error).__name__ == "RequestError"
+            errors = pb_utils.TritonError
+            code = errors.INVALID_ARG if asked_wrongly else errors.INTERNAL
             problem = pb_utils.TritonError(f"{type(error).__name__}: {error}", code)
             sender.send(pb_utils.InferenceResponse(error=problem), FINAL)
             return
