@@ -12,12 +12,14 @@ from runbook_lib.changes import Check
 from runbook_lib.lab import environment
 from runbook_lib.lab.builder_commands import weights_folder
 from runbook_lib.places import cache_dir
+from runbook_lib.plan.facts import known_models
 from runbook_lib.record.page import OpenPage
 from runbook_lib.serving.triton import is_ready
 
 __all__ = [
     "engine_there",
     "machine",
+    "model_known",
     "plan_there",
     "repository_there",
     "service_answers",
@@ -107,6 +109,19 @@ def weights_there(page: OpenPage) -> Check:
             "correct `weights` in the profile",
         )
     return Check("weights", "PASS", str(page.profile.weights))
+
+
+def model_known(page: OpenPage) -> Check:
+    """What a plan needs: the model's config.json, here or by the model's name; in the lab all of it."""
+    if page.profile.track == "lab":
+        return weights_there(page)
+    weights, name = str(page.profile.weights), page.profile.model_name
+    if (Path(weights) / "config.json").is_file():
+        return Check("model", "PASS", f"{weights}/config.json")
+    if name in known_models():
+        return Check("model", "PASS", f"{name} is known by name; a plan needs no weights")
+    hint = "`weights` may name a folder that holds the model's config.json"
+    return Check("model", "FAIL", f"{name}: no config.json here, nor known by name", hint)
 
 
 def plan_there(page: OpenPage) -> Check:
