@@ -15,8 +15,6 @@ the server lacks (told as a warning), a warm-up request that fails, memory.
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from runbook_lib.errors import UsageError
 from runbook_lib.repository.findings import CONFIG, LintFinding, LintResult, Model
 from runbook_lib.repository.lint_config import UNSAFE_NAME, check_config
 from runbook_lib.repository.lint_ensemble import check_ensembles
+from runbook_lib.repository.lint_imports import Packages
 from runbook_lib.repository.lint_python import check_code
 from runbook_lib.repository.lint_sequence import check_sequences
 from runbook_lib.repository.lint_tensors import check_batching, check_tensors
@@ -82,7 +81,7 @@ def _check(model: Model, backends: frozenset[str], *, on_cpu: bool) -> None:
     check_config(model, backends, on_cpu=on_cpu)
     check_versions(model)
     if model.backend == "python":
-        check_code(model, _packages() if model.on_cpu else None)
+        check_code(model, Packages.of_cpu_server() if model.on_cpu else None)
     if model.config is not None:
         check_batching(model)
         check_tensors(model)
@@ -92,13 +91,6 @@ def _check(model: Model, backends: frozenset[str], *, on_cpu: bool) -> None:
 
 def _links_to_nothing(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir() if one.is_symlink() and not one.exists())
-
-
-@functools.cache
-def _packages() -> frozenset[str]:
-    """What can be imported in the CPU server's Python, beside Python's own modules."""
-    text = Path(__file__).with_name("lint_packages.json").read_text("utf-8")
-    return frozenset(json.loads(text)["packages"])
 
 
 def _backends(text: str) -> frozenset[str]:

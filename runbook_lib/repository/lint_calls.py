@@ -123,6 +123,12 @@ class Calls(Evaluator):
             self.depth -= 1
         return found[0] if isinstance(found, list) else None
 
+    def member_of(self, module: str, name: str) -> Any:
+        """Something inside a module that is not the model's."""
+        if module != "triton_python_backend_utils":  # the backend adds to it later
+            self.imports.check_member(module, name, "AttributeError")
+        return Member(f"{module}.{name}")
+
     def item_of(self, of: Member, at: str | int) -> Any:
         """An item of `os.environ`; of other things nothing is known."""
         if of.path == "os.environ" and at not in os.environ and at not in ALWAYS_SET:

@@ -39,7 +39,7 @@ def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> Non
         _explain_misplaced(model, misplaced[0].parent.name)
         _read_misplaced(model, misplaced[0].read_bytes())
         return
-    if model.config is None and not model.backend:
+    if model.config is None and not _is_named_backend(model, backends):
         _explain_no_model(model)
         return
     if misplaced:
@@ -102,6 +102,12 @@ def _choose(model: Model) -> None:
     first = model.path / model.folders[0] if model.folders else None
     choice = choose(model.config, model.name, first)
     model.backend, model.platform, model.file = choice.backend, choice.platform, choice.file
+
+
+def _is_named_backend(model: Model, backends: frozenset[str]) -> bool:
+    """Whether files or name tell of a backend: any name with a dot seems to."""
+    there = any((model.path / name / model.file).exists() for name in model.folders[:1])
+    return bool(model.backend) and (model.backend in backends or there)
 
 
 def _explain_misplaced(model: Model, version: str) -> None:
@@ -221,6 +227,12 @@ def _check_instances(model: Model, *, gpu: bool) -> None:
                 "instance_group",
                 f"An instance group names GPUs, which {'no CPU server has' if not gpu else kind + ' may not'}.",
                 "Take gpus out.",
+            )
+        elif model.backend == "python" and UNSAFE_NAME.search(group.name):
+            model.error(
+                "instance_group",
+                f"The instance group's name {group.name!r} is passed to a shell without quotes.",
+                "Use letters, digits, dots, hyphens and underscores, or no name.",
             )
         elif group.profile and model.config.platform != "tensorrt_plan":
             model.error(

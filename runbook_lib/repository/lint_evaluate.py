@@ -223,7 +223,7 @@ class Evaluator:
     def attribute(self, of: Any, name: str) -> Any:
         """An attribute of a value."""
         if isinstance(of, Module):
-            return of.scope.names.get(name, UNKNOWN) if of.scope else Member(f"{of.name}.{name}")
+            return of.scope.names.get(name, UNKNOWN) if of.scope else self.member_of(of.name, name)
         if isinstance(of, Member):
             return Member(f"{of.path}.{name}")
         if isinstance(of, Instance):
@@ -263,6 +263,10 @@ class Evaluator:
             return of[at]  # type: ignore[index] # what can't be indexed raises, as the code will
         except (LookupError, TypeError) as error:
             raise Stops(type(error).__name__, str(error)) from None
+
+    def member_of(self, module: str, name: str) -> Any:
+        """Something inside a module that is not the model's."""
+        raise NotImplementedError
 
     def item_of(self, of: Member, at: str | int) -> Any:
         """An item of something outside the model's code."""

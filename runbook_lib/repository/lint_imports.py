@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from runbook_lib.repository.lint_evaluate import UNKNOWN, Member, Module, Stops
 
-__all__ = ["BROUGHT", "Imports"]
+__all__ = ["Imports", "Packages"]
 
 # What the backend itself brings into the interpreter.
 BROUGHT = {"triton_python_backend_utils", "c_python_backend_utils", "numpy"}
@@ -21,15 +24,36 @@ NOISY = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "_
 Neighbour = Callable[[str], Module]
 
 
+@dataclass(frozen=True)
+class Packages:
+    """What a server's Python can import beside Python's own modules.
+
+    Attributes:
+        names: top-level modules.
+        members: what is in some of them, by module.
+    """
+
+    names: frozenset[str]
+    members: Mapping[str, frozenset[str]]
+
+    @classmethod
+    @functools.cache
+    def of_cpu_server(cls) -> Packages:
+        """Those of Triton 2.51's environment in the lab."""
+        known = json.loads(Path(__file__).with_name("lint_packages.json").read_text("utf-8"))
+        members = {name: frozenset(inside) for name, inside in known["members"].items()}
+        return cls(frozenset(known["packages"]), members)
+
+
 class Imports:
     """The modules that one version of a model can import.
 
     Args:
         folders: the version's folder and the model's; both are on the search path.
-        packages: packages of the server's Python; None when they aren't known.
+        packages: those of the server's Python; None when they aren't known.
     """
 
-    def __init__(self, folders: list[Path], packages: frozenset[str] | None) -> None:
+    def __init__(self, folders: list[Path], packages: Packages | None) -> None:
         self.folders, self.packages = folders, packages
         self.missing = set[str]()
 
@@ -42,6 +66,8 @@ class Imports:
         first, _, rest = name.partition(".")
         if first in BROUGHT or first in sys.stdlib_module_names:
             _check_own(name, first)
+            if rest:
+                self.check_member(first, rest.partition(".")[0], "ModuleNotFoundError")
             return Module(name)
         if self.file(first) is not None:
             inner = [first, *rest.split(".")] if rest else [first]
@@ -53,7 +79,7 @@ class Imports:
                     )
                 found = neighbour(path)
             return found
-        if self.packages is None or first in self.packages:
+        if self.packages is None or first in self.packages.names:
             if self.packages is None:
                 self.missing.add(first)
             return Module(name)
@@ -95,8 +121,19 @@ class Imports:
             if not module.scope.open and "__getattr__" not in module.scope.names:
                 raise Stops("ImportError", f"cannot import name '{name}' from '{module.name}'")
             return UNKNOWN
+        self.check_member(module.name, name, "ImportError")
         _check_member(module.name, name)
         return Member(f"{module.name}.{name}")
+
+    def check_member(self, module: str, name: str, kind: str) -> None:
+        """A name has to be in a module of the server's whose names are known.
+
+        Raises:
+            Stops: it is not; of that kind.
+        """
+        known = None if self.packages is None else self.packages.members.get(module)
+        if known is not None and name not in known and not name.startswith("__"):
+            raise Stops(kind, f"{module} has no {name}")
 
     def file(self, path: str, folders: list[Path] | None = None) -> Path | None:
         """The file or folder of a module of the model's own; None when there is none."""

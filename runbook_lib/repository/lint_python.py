@@ -21,7 +21,7 @@ from runbook_lib.repository.lint_evaluate import (
     Stops,
 )
 from runbook_lib.repository.lint_follow import Follower
-from runbook_lib.repository.lint_imports import Imports
+from runbook_lib.repository.lint_imports import Imports, Packages
 from runbook_lib.repository.lint_sizes import as_json
 
 __all__ = ["check_code"]
@@ -31,7 +31,7 @@ NO_CLASS = (ast.Constant, ast.List, ast.Dict, ast.Tuple, ast.Set, ast.JoinedStr)
 Defined = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def check_code(model: Model, packages: frozenset[str] | None) -> None:
+def check_code(model: Model, packages: Packages | None) -> None:
     """Note what the Python backend refuses in each version that is loaded.
 
     Args:
@@ -44,7 +44,7 @@ def check_code(model: Model, packages: frozenset[str] | None) -> None:
             _check_version(model, folder, name, packages)
 
 
-def _check_version(model: Model, folder: Path, name: str, packages: frozenset[str] | None) -> None:
+def _check_version(model: Model, folder: Path, name: str, packages: Packages | None) -> None:
     path = folder / name
     if (inner := folder / folder.name / name).is_file():
         path = inner  # Python finds the module `1.model` there first
@@ -161,7 +161,7 @@ def _takes(function: Defined, given: int) -> bool:
 
 
 def _follow(
-    model: Model, tree: ast.Module, folder: Path, shown: str, packages: frozenset[str] | None
+    model: Model, tree: ast.Module, folder: Path, shown: str, packages: Packages | None
 ) -> None:
     """Note what surely raises from the first line through `initialize`."""
     imports = Imports([folder, model.path], packages)

@@ -163,9 +163,9 @@ def _check_batch_tensors(model: Model) -> None:
             )
     for scattered in config.batch_output:
         targets = list(scattered.target_name)
-        if not set(targets) <= outputs or len(set(targets)) < len(targets):
+        if not targets or not set(targets) <= outputs or len(set(targets)) < len(targets):
             model.error(
                 "batch_tensor",
-                "A batch_output names a target twice, or one that is no output.",
+                "A batch_output names no target, one twice, or one that is no output.",
                 f"Name one of: {', '.join(sorted(outputs))}.",
             )

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.data.lint_trees import round_a_code, round_b_code
+from tests.data.lint_trees import round_a_code, round_b_code, round_c
 from tests.data.lint_trees.draft import Case
 
 VERDICTS = Path(__file__).with_name("verdicts.jsonl")
-ROUNDS = {"A": (round_a_code.A, 200), "B": (round_b_code.B, 200)}
+ROUNDS = {"A": (round_a_code.A, 200), "B": (round_b_code.B, 200), "C": (round_c.C, 0)}
 
 
 def cases() -> list[Case]:
