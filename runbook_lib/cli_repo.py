@@ -7,8 +7,14 @@ from pathlib import Path
 import click
 
 from runbook_lib.cli_parts import AS_JSON, bar, completing, in_force, profile_completions, say
+from runbook_lib.errors import UsageError
 
 __all__ = ["repo"]
+
+PART = (
+    "The two part: believe the server, whose verdict is the exit code. It is the lab's CPU server; "
+    "a lint for another image's --backends may rightly say something else."
+)
 
 
 @click.group()
@@ -44,18 +50,55 @@ def repo_init(
 
 
 @repo.command("lint")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("location", metavar="PATH_OR_URI")
 @click.option(
     "--backends", default="cpu", show_default=True, help="cpu, trtllm, or a list with commas."
 )
+@click.option(
+    "--ask-triton",
+    is_flag=True,
+    help="Start the lab's Triton on it too; the exit code is then its.",
+)
 @AS_JSON
-def repo_lint(path: Path, backends: str, as_json: bool) -> int:
-    """Say whether Triton would load every model of a repository, and what to change."""
+def repo_lint(location: str, backends: str, ask_triton: bool, as_json: bool) -> int:
+    """Say whether Triton would load every model of a repository, and what to change.
+
+    Of a stored one (s3://, gs://, as://) the listing and small texts are read, nothing else.
+    """
+    from runbook_lib.repository.lint_stored import is_stored, lint_stored
+
+    if is_stored(location):
+        from runbook_lib.lab.repositories import access_for
+
+        if ask_triton:
+            raise UsageError(
+                "--ask-triton wants a folder of this machine.",
+                fix="Copy the repository here first, or leave the option out.",
+            )
+        result = lint_stored(location, backends=backends, credentials=access_for(location))
+        say(result.to_dict(), str(result), as_json)
+        return 0 if result.ok else 1
+    return _lint_folder(Path(location.removeprefix("file://")), backends, ask_triton, as_json)
+
+
+def _lint_folder(path: Path, backends: str, ask_triton: bool, as_json: bool) -> int:
     from runbook_lib.repository.lint import lint
 
     result = lint(path, backends=backends)
-    say(result.to_dict(), str(result), as_json)
-    return 0 if result.ok else 1
+    if not ask_triton:
+        say(result.to_dict(), str(result), as_json)
+        return 0 if result.ok else 1
+    from runbook_lib.lab.verdict import ask_triton as ask
+
+    if not path.is_dir():
+        raise UsageError(
+            f"{path} is no folder that Triton could be asked about.", fix="Give the repository."
+        )
+    verdict = ask(path)
+    words = "" if verdict.ok == result.ok else f"\n\n{PART}"
+    told = result.to_dict() | {"triton": verdict.to_dict() | {"agrees": verdict.ok == result.ok}}
+    say(told, f"{result}\n\n{verdict}{words}", as_json)
+    return 0 if verdict.ok else 1
 
 
 @repo.command("fix")

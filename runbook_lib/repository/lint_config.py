@@ -18,6 +18,8 @@ PLACEHOLDER = re.compile(r"\$\{\w*\}")
 # The Python backend puts the model's path on a shell's command line without quotes.
 UNSAFE_NAME = re.compile(r"[\s'\"$&;|<>()`\\]|[^\x00-\x7f]")
 
+LARGEST = 4 * 2**20  # bytes; the largest of NVIDIA's have 30 kB
+
 
 def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> None:
     """Read a model's configuration as Triton does and note what it refuses.
@@ -31,6 +33,13 @@ def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> Non
     misplaced = sorted(model.path.glob(f"*/{CONFIG}"))
     if path.is_dir():
         model.error("config", f"{CONFIG} is a folder; Triton 2.51 dies of it.", f"rm -r {path}")
+        return
+    if path.exists() and (not path.is_file() or path.stat().st_size > LARGEST):
+        model.error(
+            "config",
+            f"{CONFIG} is no file, or one of more than {LARGEST // 2**20} MiB.",
+            "Put the model's configuration there.",
+        )
         return
     if path.is_file() and not _read(model, path.read_bytes()):
         return

@@ -28,6 +28,8 @@ __all__ = ["check_code"]
 
 CLASS = "TritonPythonModel"
 NO_CLASS = (ast.Constant, ast.List, ast.Dict, ast.Tuple, ast.Set, ast.JoinedStr)
+# The parser also gives up on what is nested too deep, here as in the server.
+UNPARSED = (SyntaxError, ValueError, MemoryError, RecursionError)
 Defined = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -57,13 +59,17 @@ def _check_version(model: Model, folder: Path, name: str, packages: Packages | N
             f"Put the model's code there (a class {CLASS}), or remove the version folder.",
         )
         return
-    if path.is_dir():
-        model.error("model_py", f"{shown} is a folder.", "Put the model's code there.")
+    if not path.is_file():
+        model.error("model_py", f"{shown} is no file.", "Put the model's code there.")
         return
     try:
         tree = _parse(path.read_bytes(), shown)
-    except (SyntaxError, ValueError) as error:
-        model.error("syntax", f"{shown} is no Python: {error}", f"python -m py_compile {path}")
+    except UNPARSED as error:
+        model.error(
+            "syntax",
+            f"{shown} is no Python: {error or type(error).__name__}",
+            f"python -m py_compile {path}",
+        )
         return
     _check_class(model, tree, shown)
     if not model.fails:
