@@ -94,7 +94,7 @@ def _hint(text: str, error: Any) -> str:
         if found[2] in WIRE_NAMES:
             return "Write TYPE_STRING: BYTES is its name on the wire only."
         return near(found[2], pool.FindEnumTypeByName(found[1]).values_by_name)
-    return "Correct the line named above; string tensors are TYPE_STRING in this file."
+    return "Correct the line named there; string tensors are TYPE_STRING in this file."
 
 
 def format_config(config: Any) -> str:

@@ -7,7 +7,9 @@
     ├── postprocessing    tokens to text
     └── tensorrt_llm_bls  the same in one model
 
-Every entry takes `text_input` and `max_tokens` and gives `text_output` and `output_lengths`.
+Every entry takes `text_input` and `max_tokens` and gives `text_output` and `output_lengths`. Where an
+engine's answers are streamed and their characters take several tokens each, ask `tensorrt_llm_bls`: it
+waits for whole characters, which an ensemble can't.
 """
 
 from __future__ import annotations

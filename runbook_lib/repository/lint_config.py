@@ -72,7 +72,7 @@ def _read(model: Model, data: bytes) -> bool:
     try:
         model.config = parse(text, where=f"{model.name}/{CONFIG}")
     except RepositoryError as error:
-        _explain_syntax(model, text, error.why)
+        _explain_syntax(model, text, error)
         return False
     if left := sorted(set(PLACEHOLDER.findall(without_comments(text)))):
         model.warn(
@@ -84,7 +84,8 @@ def _read(model: Model, data: bytes) -> bool:
     return True
 
 
-def _explain_syntax(model: Model, text: str, why: str) -> None:
+def _explain_syntax(model: Model, text: str, error: RepositoryError) -> None:
+    why = error.why
     where = re.match(r"(\d+):(\d+)", why)
     lines = text.splitlines()
     line = lines[int(where[1]) - 1] if where and 0 < int(where[1]) <= len(lines) else ""
@@ -104,7 +105,7 @@ def _explain_syntax(model: Model, text: str, why: str) -> None:
             "Fill the template before it is laid out; Triton does not.",
         )
     else:
-        model.error("config", f"{CONFIG} does not parse: {why}", "Correct the line named there.")
+        model.error("config", f"{CONFIG} does not parse: {why}", error.fix)
 
 
 def _choose(model: Model) -> None:
@@ -140,7 +141,7 @@ def _read_misplaced(model: Model, data: bytes) -> None:
     try:
         parse(text, where=CONFIG)
     except RepositoryError as error:
-        _explain_syntax(model, text, error.why)
+        _explain_syntax(model, text, error)
 
 
 def _explain_no_model(model: Model) -> None:

@@ -36,6 +36,22 @@ def only(root: Path, **more: str) -> LintFinding:
     return finding
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "nearest"),
+    [
+        ("max_batchsize: 4", "1:1", "max_batch_size"),
+        ("input { datatype: TYPE_INT32 }", "1:9", "data_type"),
+    ],
+)
+def test_an_unknown_field_is_told_with_its_place_and_the_nearest(
+    tmp_path: Path, text: str, place: str, nearest: str
+) -> None:
+    write(tmp_path, **{"config.pbtxt": text})
+    finding = only(tmp_path)
+    assert f"does not parse: {place} " in finding.message
+    assert finding.fix == f"Did you mean {nearest}?"
+
+
 def test_a_good_repository_has_no_finding(tmp_path: Path) -> None:
     result = lint(write(tmp_path))
     assert result.ok
