@@ -29,28 +29,28 @@ class Manifest:
 
     Attributes:
         digest: over names and contents.
-        files: every file.
-        tags: each one's tag at the store when it was pushed.
+        rows: size, tag at the store when it was pushed, and digest of each file, by its path.
     """
 
     def __init__(self, value: dict[str, Any]) -> None:
-        fields = StoredFile.model_fields
-        rows = value["files"]
         self.digest = str(value["digest"])
-        self.files = tuple(StoredFile(**{name: one[name] for name in fields}) for one in rows)
-        self.tags = {str(one["path"]): str(one.get("etag", "")) for one in rows}
+        self.rows: dict[str, tuple[int, str, str]] = {
+            str(one["path"]): (int(one["size"]), str(one.get("etag", "")), str(one["sha256"]))
+            for one in value["files"]
+        }
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Every file, in the order of the manifest."""
+        return tuple(
+            StoredFile(path=path, sha256=sha256, size=size)
+            for path, (size, _, sha256) in self.rows.items()
+        )
 
     def sha256_in(self, path: str, entry: Entry) -> str:
         """The digest of an object that nobody wrote since; else empty."""
-        return self._known.get((path, entry.size, entry.tag), "")
-
-    @property
-    def _known(self) -> dict[tuple[str, int, str], str]:
-        if not hasattr(self, "_by_tag"):
-            self._by_tag = {
-                (one.path, one.size, self.tags[one.path]): one.sha256 for one in self.files
-            }
-        return self._by_tag
+        size, tag, sha256 = self.rows.get(path, (-1, "", ""))
+        return sha256 if (size, tag) == entry else ""
 
 
 def find_manifest(store: Store) -> Manifest | None:
@@ -76,6 +76,14 @@ def put_manifest(store: Store, files: Iterable[StoredFile]) -> None:
                 why="Something else writes below this URI.",
                 fix="End it, then push again.",
             )
-    rows = [file.model_dump() | {"etag": there[file.path].tag} for file in files]
-    body = canonical_json({"version": 1, "digest": content_digest(files), "files": rows})
-    store.put(MANIFEST, Given(body))
+    store.put(MANIFEST, Given(_written(files, there)))
+
+
+def _written(files: tuple[StoredFile, ...], there: dict[str, Entry]) -> bytes:
+    """The manifest's text, row by row: of many files there is never a second copy in memory."""
+    head = canonical_json({"digest": content_digest(files), "files": [], "version": 1})
+    before, after = head.split(b"[]")
+    rows = b",".join(
+        canonical_json(file.model_dump() | {"etag": there[file.path].tag}) for file in files
+    )
+    return b"[".join((before, rows)) + b"]" + after

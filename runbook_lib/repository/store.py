@@ -126,18 +126,25 @@ class _Push:
         self.stale = sorted(set(there) - {file.path for file in self.tree.files} - {MANIFEST})
         if not replace:
             self._refuse_other_content()
-        calls = (partial(self._lacks, file) for file in self.tree.files)
-        self.missing = [file for file, lacks in in_parallel(calls) if lacks]
+        self.missing, unsure = [], []
+        for file in self.tree.files:
+            stored = self._stored(file)
+            if stored is None:
+                unsure.append(partial(self._claimed, file))
+            elif stored != file.sha256:
+                self.missing.append(file)
+        self.missing += [file for file, sha256 in in_parallel(unsure) if sha256 != file.sha256]
 
-    def _lacks(self, file: StoredFile) -> tuple[StoredFile, bool]:
-        """Whether a file must be sent; asked of the object itself only where no manifest tells."""
+    def _stored(self, file: StoredFile) -> str | None:
+        """The digest of what lies in a file's place; empty for none, None if only it can tell."""
         entry = (self.there or {}).get(file.path)
         if entry is None:
-            return file, True
+            return ""
         known = self.manifest.sha256_in(file.path, entry) if self.manifest else ""
-        if not known and entry.size == file.size:
-            known = self.store.claimed_sha256(file.path)
-        return file, known != file.sha256
+        return known or (None if entry.size == file.size else "")
+
+    def _claimed(self, file: StoredFile) -> tuple[StoredFile, str]:
+        return file, self.store.claimed_sha256(file.path)
 
     def _refuse_other_content(self) -> None:
         if self.manifest is not None and self.manifest.digest != self.digest:

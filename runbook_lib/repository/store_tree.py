@@ -13,10 +13,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from runbook_lib.artifacts import StoredFile
 from runbook_lib.errors import RepositoryError
@@ -36,7 +35,7 @@ RACY_NS = 2_000_000_000
 WORTH_BYTES = 16_000_000
 # Of Windows' kind of path, or of none: stores and Triton read them in different ways.
 UNFIT = {"\\", "\x7f", *map(chr, range(32))}
-Stamp = tuple[int, int, int, int]
+Stamp = tuple[int, int, int, int]  # size, times of content and of status in ns, number
 
 
 class Tree:
@@ -81,18 +80,18 @@ def read_tree(folder: Path, *, sure: bool = False) -> Tree:
         raise RepositoryError(
             f"{folder} is not a folder.", fix="Give the folder of a model repository."
         )
-    stats, lost = _walk(folder)
-    if not stats:
+    stamps, lost = _walk(folder)
+    if not stamps:
         raise RepositoryError(f"{folder} holds no files.", fix="Lay out the repository first.")
     known = {} if sure else _remembered(folder)
     began = time.time_ns()
-    digests = dict(in_parallel(_digest(folder, name, stat, known) for name, stat in stats.items()))
-    stamps = {name: _stamp(stat) for name, stat in stats.items()}
-    if any(known.get(name) != (stamps[name], digest) for name, digest in digests.items()):
+    digests = {name: known.pop(_line(name, stamp), "") for name, stamp in stamps.items()}
+    unknown = [name for name, digest in digests.items() if not digest]
+    digests |= in_parallel(partial(_read_digest, folder, name) for name in unknown)
+    if unknown or known:
         _remember(folder, stamps, digests, began)
     files = [
-        StoredFile(path=name, sha256=digests[name], size=stat.st_size)
-        for name, stat in stats.items()
+        StoredFile(path=name, sha256=digests[name], size=stamp[0]) for name, stamp in stamps.items()
     ]
     text = PLACEHOLDER_TEXT
     digest = hashlib.sha256(text).hexdigest()
@@ -100,13 +99,6 @@ def read_tree(folder: Path, *, sure: bool = False) -> Tree:
         StoredFile(path=f"{name}/{PLACEHOLDER}", sha256=digest, size=len(text)) for name in lost
     ]
     return Tree(folder, tuple(sorted(files, key=lambda one: one.path)), stamps)
-
-
-def _digest(folder: Path, name: str, stat: os.stat_result, known: dict[str, Any]) -> Any:
-    stamp, digest = known.get(name, (None, ""))
-    if stamp == _stamp(stat):
-        return lambda: (name, digest)
-    return partial(_read_digest, folder, name)
 
 
 def _read_digest(folder: Path, name: str) -> tuple[str, str]:
@@ -120,9 +112,9 @@ def _stamp(stat: os.stat_result) -> Stamp:
     return (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
-def _walk(folder: Path) -> tuple[dict[str, os.stat_result], list[str]]:
-    """Each file's status by its path, and the folders that a store would lose."""
-    found: dict[str, os.stat_result] = {}
+def _walk(folder: Path) -> tuple[dict[str, Stamp], list[str]]:
+    """Each file's stamp by its path, and the folders that a store would lose."""
+    found: dict[str, Stamp] = {}
     wrong: list[str] = []
     kept: set[str] = set()
     folders: list[str] = []
@@ -132,8 +124,8 @@ def _walk(folder: Path) -> tuple[dict[str, os.stat_result], list[str]]:
         elif entry.is_dir():
             folders.append(path)
         else:
-            found[path] = entry.stat()
-            if found[path].st_size:
+            found[path] = _stamp(entry.stat())
+            if found[path][0]:
                 kept.update(_parents(path))
     if wrong:
         raise RepositoryError(
@@ -181,20 +173,25 @@ def _memory(folder: Path) -> Path:
     return cache_dir() / "digests" / f"{name}.json"
 
 
-def _remembered(folder: Path) -> dict[str, tuple[Stamp, str]]:
+def _line(name: str, stamp: Stamp) -> str:
+    return f"{name}\0{stamp}"
+
+
+def _remembered(folder: Path) -> dict[str, str]:
+    """The digest of each file that was seen, by its name and stamp."""
     try:
         rows = json.loads(_memory(folder).read_bytes())
-        return {name: (tuple(stamp), digest) for name, (stamp, digest) in rows.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {str(line): str(digest) for line, digest in rows.items()}
+    except (OSError, ValueError, AttributeError):
         return {}  # what can be found again
 
 
 def _remember(folder: Path, stamps: dict[str, Stamp], digests: dict[str, str], began: int) -> None:
     if sum(stamp[0] for stamp in stamps.values()) < WORTH_BYTES:
         return
-    rows: Iterable[tuple[str, Any]] = (
-        (name, (stamp, digests[name]))
+    rows = {
+        _line(name, stamp): digests[name]
         for name, stamp in stamps.items()
         if max(stamp[1], stamp[2]) < began - RACY_NS
-    )
-    write_whole(_memory(folder), json.dumps(dict(rows)))
+    }
+    write_whole(_memory(folder), json.dumps(rows))
