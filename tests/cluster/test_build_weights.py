@@ -154,6 +154,10 @@ def claim(cluster, target):
         made = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, **place}}
         target.kube.apply(made | {"spec": spec})
     yield f"pvc://{name}/checkpoints/tiny"
+    # Also a pod that has ended holds its claim: its Job takes it along.
+    for job in target.kube.list("Job", NAMESPACE):
+        if f'"claimName": "{name}"' in json.dumps(job):
+            target.kube.delete("Job", job["metadata"]["name"], NAMESPACE)
     target.kube.delete("PersistentVolumeClaim", name, NAMESPACE)
     target.kube.delete("PersistentVolume", name)
     shutil.rmtree(folder)
