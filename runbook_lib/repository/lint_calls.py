@@ -41,6 +41,11 @@ INNER = (
     ast.GeneratorExp,
 )
 READS = {"get", "items", "keys", "values", "copy", "count", "index"}
+READERS = {"builtins.open", "numpy.load", "numpy.loadtxt", "numpy.fromfile", "numpy.genfromtxt"}
+OF_CONFIG = {
+    "triton_python_backend_utils.get_input_config_by_name": "input",
+    "triton_python_backend_utils.get_output_config_by_name": "output",
+}
 # What Triton itself sets for the Python backend's processes.
 ALWAYS_SET = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "PYTHONUNBUFFERED"}
 
@@ -141,8 +146,10 @@ class Calls(Evaluator):
             raise Stops("SystemExit", "")
         if path in IMPORTS and isinstance(first, str):
             return self.imports.module(first, self.neighbour)
-        if path == "builtins.open":
+        if path in READERS:
             return _opened(given, named)
+        if path in OF_CONFIG:
+            return _tensor_of(OF_CONFIG[path], given)
         if path == "builtins.dict" and not given:
             return named
         if path == "builtins.isinstance":
@@ -252,6 +259,14 @@ def _opened(given: list[Any], named: dict[str, Any]) -> Any:
     if isinstance(path, str) and isinstance(mode, str) and "r" in mode and not Path(path).exists():
         raise Stops("FileNotFoundError", path)
     return UNKNOWN
+
+
+def _tensor_of(kind: str, given: list[Any]) -> Any:
+    """The configuration of a tensor by name, None when there is none; as the backend finds it."""
+    config, name = given if len(given) == 2 else (UNKNOWN, UNKNOWN)
+    if not isinstance(config, dict) or not isinstance(name, str):
+        return UNKNOWN
+    return next((one for one in config.get(kind, ()) if one.get("name") == name), None)
 
 
 def _number(kind: type[int | float]) -> Callable[[str], Any]:

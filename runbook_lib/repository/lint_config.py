@@ -58,8 +58,8 @@ def check_config(model: Model, backends: frozenset[str], *, on_cpu: bool) -> Non
             f"rm {misplaced[0]}",
         )
     _check_backend(model, backends)
+    _check_name(model)
     if model.config is not None:
-        _check_name(model)
         _check_instances(model, gpu=not on_cpu)
         if on_cpu:
             _check_cpu_server(model)
@@ -198,10 +198,11 @@ def _check_backend(model: Model, backends: frozenset[str]) -> None:
 
 
 def _check_name(model: Model) -> None:
-    if model.config.name and model.config.name != model.name:
+    named = "" if model.config is None else model.config.name
+    if named and named != model.name:
         model.error(
             "name",
-            f'{CONFIG} names the model "{model.config.name}", its folder is {model.name}.',
+            f'{CONFIG} names the model "{named}", its folder is {model.name}.',
             f'Write name: "{model.name}", or leave the line out.',
         )
     if model.backend == "python" and UNSAFE_NAME.search(model.name):

@@ -234,7 +234,17 @@ def _complete(model: Model, follower: Follower, completes: Any, made_of: Any, sh
         decorators = {ast.unparse(one) for one in completes.node.decorator_list}
         if "classmethod" in decorators:
             completes = Function(completes.node, completes.scope, made_of)
-    found = follower.call(completes, [told], {}, 0)
+    try:
+        found = follower.call(completes, [told], {}, 0)
+    except Stops as stop:
+        if "auto_complete_config()" not in str(stop):
+            raise
+        model.error(
+            "method",
+            f"auto_complete_config in {shown} does not fit: Triton calls it on the class. {stop}",
+            "Write @staticmethod above def auto_complete_config(config).",
+        )
+        return
     if found is UNKNOWN:
         model.completes_itself = True
     elif found is not told:
@@ -260,7 +270,7 @@ def _complete(model: Model, follower: Follower, completes: Any, made_of: Any, sh
 
 def _given(model: Model, folder: Path) -> dict[str, Any]:
     """What `initialize` is given."""
-    known = model.config is not None and not model.completes_itself
+    known = not model.completes_itself
     config = Text()
     config.parse = lambda: as_json(model.config) if known else UNKNOWN
     return {

@@ -45,11 +45,14 @@ def byte_size(data_type: int, dims: Sequence[int]) -> int:
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """A configuration as the Python backend passes it on: every field, 64-bit numbers as numbers."""
+    """A configuration as the Python backend passes it on: every field, dims as numbers."""
     from google.protobuf import json_format
+    from tritonclient.grpc import model_config_pb2
 
     told = json_format.MessageToDict(
-        config, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        model_config_pb2.ModelConfig() if config is None else config,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
     )
     for tensor in [*told["input"], *told["output"]]:
         tensor["dims"] = [int(size) for size in tensor["dims"]]

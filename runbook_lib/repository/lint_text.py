@@ -6,6 +6,7 @@ Found by giving both the same texts; the rest of a text is left to Python's.
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 from runbook_lib.errors import RepositoryError
@@ -40,12 +41,14 @@ def parse(text: str, where: str) -> Any:
     bare = TOKEN.sub(lambda found: " " * len(found[0]), text)
     if space := BAD_SPACE.search(bare):
         raise _refused(where, f"{_place(text, space.start())} : the character {space[0]!r}")
-    try:
-        return parse_config(APART.sub(r"\1", text), where=where)
-    except RepositoryError as error:
-        if "codec can't" not in error.why:
-            raise
-        return parse_config(NUMBERED.sub("?", text), where=where)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes that are none in Python's own strings
+        try:
+            return parse_config(APART.sub(r"\1", text), where=where)
+        except RepositoryError as error:
+            if "codec can't" not in error.why:
+                raise
+            return parse_config(NUMBERED.sub("?", text), where=where)
 
 
 def without_comments(text: str) -> str:

@@ -37,7 +37,7 @@ def wilson(right: int, of: int) -> tuple[float, float]:
 def main(wanted: Iterable[str]) -> int:
     known, rounds = verdicts.read(), set(wanted)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for case in verdicts.cases():
+    for case in verdicts.judged_cases():
         said = known.get(case.id)
         if not said or (rounds and case.round not in rounds) or said["tree"] != digest(case.tree()):
             continue

@@ -14,8 +14,14 @@ VERDICTS = Path(__file__).with_name("verdicts.jsonl")
 ROUNDS = {"A": (round_a_code.A, 200), "B": (round_b_code.B, 200), "C": (round_c.C, 0)}
 
 
+def judged_cases() -> list[Case]:
+    """Every tree that has a verdict."""
+    known = read()
+    return [case for case in cases() if case.id in known]
+
+
 def cases() -> list[Case]:
-    """Every tree of the set."""
+    """Every tree that the recipes make."""
     return [case for made, pairs in ROUNDS.values() for case in made.cases(pairs)]
 
 
