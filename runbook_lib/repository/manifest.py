@@ -34,10 +34,7 @@ class Manifest:
 
     def __init__(self, value: dict[str, Any]) -> None:
         self.digest = str(value["digest"])
-        self.rows: dict[str, tuple[int, str, str]] = {
-            str(one["path"]): (int(one["size"]), str(one.get("etag", "")), str(one["sha256"]))
-            for one in value["files"]
-        }
+        self.rows: dict[str, tuple[int, str, str]] = dict(value["files"])
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -57,9 +54,16 @@ def find_manifest(store: Store) -> Manifest | None:
     """The manifest of a location; None where there is none, or it is none of ours."""
     try:
         body = retried(lambda: b"".join(store.read(MANIFEST)), store.patience)
-        return Manifest(json.loads(body))
+        return Manifest(json.loads(body, object_hook=_row))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _row(one: dict[str, Any]) -> Any:
+    """A file's row in its short form, while it is read: of many they would take much memory."""
+    if "path" not in one:
+        return one
+    return str(one["path"]), (int(one["size"]), str(one.get("etag", "")), str(one["sha256"]))
 
 
 def put_manifest(store: Store, files: Iterable[StoredFile]) -> None:

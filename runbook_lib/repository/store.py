@@ -179,6 +179,7 @@ class _Push:
         check()
         self._put_in_place(waiting, straight)
         check()
+        self.there = self.manifest = None
         put_manifest(self.store, self.tree.files)
         self.store.forget()
 
