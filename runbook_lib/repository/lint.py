@@ -9,8 +9,9 @@
 An error is what makes Triton 2.51 refuse to start with strict readiness; a warning is what it
 accepts and will surprise later. Each rule was tried on a real server, and a test compares both.
 
-What can't be seen without running the code: an exception in `initialize`, a Python package that
-the server lacks (told as a warning), a warm-up request that fails, memory.
+The code of a Python model is followed from its first line through `initialize`, and never run: what
+surely raises there is told. What depends on things outside can't be seen: the network, memory, what
+a package does, how a warm-up request is answered.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from runbook_lib.repository.lint_evaluate import (
 )
 from runbook_lib.repository.lint_imports import Imports
 
-__all__ = ["Calls", "Text", "changed"]
+__all__ = ["Calls", "Text"]
 
 DEEPEST = 8
 ENDS = {"builtins.exit", "builtins.quit", "sys.exit", "os._exit", "builtins.SystemExit"}
@@ -86,10 +86,12 @@ class Calls(Evaluator):
         if isinstance(function, Method):
             of = function.of
             if isinstance(of, dict | list):
-                return _of_container(function.name, of, given)
+                return self._of_container(function.name, of, given)
             if self.unsure:
                 of.forget()
             return of.run(function.name, given)
+        # Nobody knows what others do with a container that they are given.
+        self.lost |= {id(one) for one in given if isinstance(one, dict | list)}
         if isinstance(function, Member):
             return self._of_python(function.path, given, named)
         if isinstance(function, str | int | float | list | tuple | dict | type(None)):
@@ -118,7 +120,7 @@ class Calls(Evaluator):
             return UNKNOWN
         first = [] if function.first is None else [function.first]
         values = _arguments(node, first + given, named)
-        scope = Scope(values, function.scope, _own(node), changed(node))
+        scope = Scope(values, function.scope, _own(node))
         self.depth += 1
         try:
             found = self.body(node.body, scope)
@@ -127,6 +129,17 @@ class Calls(Evaluator):
         finally:
             self.depth -= 1
         return found[0] if isinstance(found, list) else None
+
+    def _of_container(self, name: str, of: dict[Any, Any] | list[Any], given: list[Any]) -> Any:
+        if name == "append" and isinstance(of, list) and len(given) == 1 and not self.unsure:
+            of.append(given[0])
+            return None
+        if name not in READS:
+            self.lost.add(id(of))
+            return UNKNOWN
+        if isinstance(of, dict) and name == "get" and given and isinstance(given[0], str | int):
+            return of.get(given[0], given[1] if len(given) > 1 else None)
+        return UNKNOWN
 
     def member_of(self, module: str, name: str) -> Any:
         """Something inside a module that is not the model's."""
@@ -154,6 +167,10 @@ class Calls(Evaluator):
             return named
         if path == "builtins.isinstance":
             return _is_instance(first, given[1] if len(given) > 1 else UNKNOWN)
+        if path == "json.load" and isinstance(first, str | int | dict | list):
+            raise Stops(
+                "AttributeError", f"'{type(first).__name__}' object has no attribute 'read'"
+            )
         known = OF_TEXT.get(path)
         return known(first) if known and isinstance(first, str) and len(given) == 1 else UNKNOWN
 
@@ -196,22 +213,6 @@ def _arguments(node: ast.FunctionDef, given: list[Any], named: dict[str, Any]) -
     return dict.fromkeys([*places, *keywords, *rest], UNKNOWN) | values
 
 
-def changed(node: ast.AST) -> frozenset[str]:
-    """Names of containers that code may change where they stand."""
-    return frozenset(
-        base.id for one in ast.walk(node) if isinstance(base := _base_of_change(one), ast.Name)
-    )
-
-
-def _base_of_change(node: ast.AST) -> ast.AST | None:
-    """What may be changed by a part of the code: by a method, an item's new value, `+=`."""
-    if isinstance(node, ast.AugAssign):
-        return node.target
-    if isinstance(node, ast.Subscript):
-        return None if isinstance(node.ctx, ast.Load) else node.value
-    return node.value if isinstance(node, ast.Attribute) else None
-
-
 def _own(node: ast.FunctionDef) -> frozenset[str]:
     """The names that are a function's own because it gives them a value somewhere."""
     names = set[str]()
@@ -233,14 +234,6 @@ def _is_bare(node: ast.FunctionDef) -> bool:
 
 def _yields(node: ast.FunctionDef) -> bool:
     return any(isinstance(one, ast.Yield | ast.YieldFrom) for one in ast.walk(node))
-
-
-def _of_container(name: str, of: dict[Any, Any] | list[Any], given: list[Any]) -> Any:
-    if name not in READS:
-        raise GaveUp  # it may change what is known of it
-    if isinstance(of, dict) and name == "get" and given and isinstance(given[0], str | int):
-        return of.get(given[0], given[1] if len(given) > 1 else None)
-    return UNKNOWN
 
 
 def _parsed(text: str) -> Any:

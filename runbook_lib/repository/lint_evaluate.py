@@ -78,7 +78,6 @@ class Scope:
     names: dict[str, Any] = field(default_factory=dict)
     outer: Scope | None = None
     own: frozenset[str] = frozenset()
-    changed: frozenset[str] = frozenset()
     open: bool = False
     of_class: bool = False
 
@@ -170,6 +169,7 @@ class Evaluator:
 
     def __init__(self) -> None:
         self.steps = 0
+        self.lost = set[int]()  # containers that were changed in a way that isn't known
 
     def call(self, function: Any, given: list[Any], named: dict[str, Any], line: int) -> Any:
         """The value of a call."""
@@ -203,7 +203,8 @@ class Evaluator:
         place: Scope | None = scope
         while place is not None:
             if name in place.names:
-                return place.names[name]
+                found = place.names[name]
+                return UNKNOWN if id(found) in self.lost else found
             if place.open:
                 return UNKNOWN
             if name in place.own:
@@ -239,7 +240,7 @@ class Evaluator:
 
     def _of_instance(self, of: Instance, name: str) -> Any:
         if name in of.names:
-            return of.names[name]
+            return UNKNOWN if id(of.names[name]) in self.lost else of.names[name]
         found = of.made_of.find(name)
         if isinstance(found, Function) and not found.node.decorator_list:
             return Function(found.node, found.scope, of)

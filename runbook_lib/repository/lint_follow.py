@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from runbook_lib.repository.lint_calls import Calls, changed
+from runbook_lib.repository.lint_calls import Calls
 from runbook_lib.repository.lint_evaluate import (
     UNKNOWN,
     Class,
@@ -49,7 +49,6 @@ class Follower(Calls):
             for one in tree.body
         )
         self.reads_annotations = not future
-        scope.changed = changed(tree)
         self.body(tree.body, scope)
 
     def body(self, nodes: Nodes, scope: Scope) -> Any:
@@ -91,11 +90,8 @@ class Follower(Calls):
 
     def _assign(self, node: ast.Assign, scope: Scope) -> None:
         found = self.value(node.value, scope)
-        written = isinstance(node.value, ast.List | ast.Dict)
         for target in node.targets:
-            # A container that is written out may be changed later on, where it is used.
-            kept = isinstance(target, ast.Name) and target.id not in scope.changed
-            self.bind(target, found if kept or not written else UNKNOWN, scope)
+            self.bind(target, found, scope)
 
     def _annassign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if self.reads_annotations and not self.depth:
@@ -132,7 +128,9 @@ class Follower(Calls):
                 raise Stops("AttributeError", f"'{kind}' object has no attribute '{target.attr}'")
         elif isinstance(target, ast.Subscript):
             of, at = self.value(target.value, scope), self.value(target.slice, scope)
-            if isinstance(of, dict) and not self.unsure:
+            if isinstance(of, dict | list) and (self.unsure or not isinstance(of, dict)):
+                self.lost.add(id(of))
+            elif isinstance(of, dict):
                 of[at if isinstance(at, str | int) else ""] = found
             elif of is None or isinstance(of, str | tuple | int):
                 raise Stops("TypeError", "item assignment")
