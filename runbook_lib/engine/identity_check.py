@@ -23,6 +23,8 @@ TAGS = {"10.0": 237, "10.10": 239, "10.11": 240}  # TensorRT's serialisation ver
 REBUILD = "Build the engine again, on the GPU and in the image that will serve it (page 01)."
 SILENT = f"The server says nothing and serves what was built. {REBUILD}"
 MIB = 2**20
+NEEDED = {"gpt_attention_plugin": "the attention plugin", "remove_input_padding": "packed input"}
+RECURRENT = ("Mamba", "RecurrentGemma")  # these need other plugins
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,25 @@ def of_itself(facts: EngineFacts, folder: Path) -> Iterator[Mismatch]:
         yield Mismatch(
             "remove_input_padding without max_num_tokens", load_error=said("padding"), fix=REBUILD
         )
+    if lacking := _not_in_flight(facts):
+        yield Mismatch(
+            f"in-flight batching needs {lacking}", load_error=said("in_flight"), fix=REBUILD
+        )
     for note in facts.notes:
         yield Mismatch(note, "warning")
+
+
+def _not_in_flight(facts: EngineFacts) -> str:
+    """What an engine lacks of modelConfig.h's supportsInflightBatching(), which the backend asks for."""
+    if facts.lab or any(word in facts.architecture for word in RECURRENT):
+        return ""
+    lacking = [
+        told for name, told in NEEDED.items() if facts.plugins.get(name) in {None, "disable", False}
+    ]
+    paged = facts.kv_cache_type in {"paged", "disabled", ""}  # what is not told is the image's
+    return ", ".join(
+        [*lacking, *([] if paged else [f"a paged KV cache, not {facts.kv_cache_type}"])]
+    )
 
 
 def against_image(facts: EngineFacts, image: Image) -> Iterator[Mismatch]:

@@ -292,6 +292,27 @@ def test_a_damaged_engine_is_not_laid_out(folder):
     assert "rank1.engine: cut off" in caught.value.why
 
 
+@pytest.mark.parametrize(
+    ("built", "lacks"),
+    [
+        ({"kv_cache_type": "CONTINUOUS"}, "a paged KV cache, not continuous"),
+        ({"plugin_config": {"gpt_attention_plugin": "auto"}}, "packed input"),
+        ({"plugin_config": {"remove_input_padding": True}}, "the attention plugin"),
+    ],
+)
+def test_an_engine_that_can_not_batch_in_flight_is_no_engine_for_triton(
+    built, lacks, engines, tmp_path
+):
+    content = engines.config(**built)
+    made = engines.write(tmp_path, content, {"rank0.engine": engines.plan("10.7.0.23")})
+    (found,) = errors(of_itself(inspect_engine(made), made))
+    assert lacks in found.what
+    assert found.load_error.endswith("with packed input and paged KV cache.")
+    content["pretrained_config"]["architecture"] = "MambaForCausalLM"
+    engines.write(tmp_path, content)
+    assert not errors(of_itself(inspect_engine(made), made))
+
+
 def test_padding_without_a_budget_of_tokens_is_told(engines, tmp_path):
     made = engines.write(tmp_path, engines.config(max_num_tokens=None))
     found = errors(of_itself(inspect_engine(made), made))
