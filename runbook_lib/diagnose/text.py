@@ -22,9 +22,12 @@ CONTROL = re.compile(
 )
 SPACES = re.compile(r"\s+")
 QUOTED = re.compile(r"^(?:> ?)+")
-# What container runtimes, kubectl, docker compose and collectors put before each line.
+# What Docker keeps a line in on disk.
+KEPT = re.compile(r'^\{"log": ?"((?:[^"\\]|\\.)*)", ?"stream":')
+# What container runtimes, kubectl, docker compose, syslog and collectors put before each line.
 PREFIX = re.compile(
-    r"^(?:\[pod/[^\]]{1,200}\] |[\w.-]{1,60} {1,20}\| |\d{4}-\d\d-\d\dT[\d:.,]{5,18}(?:Z|[+-]\d\d:?\d\d)? )"
+    r"^(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]{1,80} [\w./-]{1,40}(?:\[\d{1,8}\])?: "
+    r"|\[pod/[^\]]{1,200}\] |[\w.-]{1,60} {1,20}\| |\d{4}-\d\d-\d\dT[\d:.,]{5,18}(?:Z|[+-]\d\d:?\d\d)? )"
     r"(?:(?:stdout|stderr) [FP] )?"
 )
 ESCAPED = re.compile(r"(?<!\\)\\n")
@@ -41,7 +44,10 @@ def clean(line: str) -> str:
 
 def _message(line: str) -> str:
     """A line without what was put before it; its own indentation stays."""
-    return PREFIX.sub("", QUOTED.sub("", CONTROL.sub("", line[:LONGEST])))
+    text = QUOTED.sub("", CONTROL.sub("", line[:LONGEST]))
+    if kept := KEPT.match(text):
+        text = kept[1].removesuffix("\\n").replace('\\"', '"')
+    return PREFIX.sub("", text)
 
 
 def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

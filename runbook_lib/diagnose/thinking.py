@@ -34,15 +34,18 @@ def thoughts(evidence: Evidence) -> Iterator[Thought]:
 
 TIMED = re.compile(
     r"(?:\(|\[|shape|len\w*|tokens)\D{0,12}\d[\d, x]*\D{0,24}?"
-    r"(?:cost|time|took|latency|elapsed|ms|s)\W{0,3}\s?(\d+(?:\.\d+)?)",
+    r"(?:cost|time|took|latency|elapsed|ms|s)\W{0,3}\s?(\d+(?:\.\d+)?)"
+    r"|(?:cost|time|took|latency|elapsed)\W{1,4}(\d+(?:\.\d+)?) ?m?s\b\W{1,4}(?:size|shape|len|tokens)",
     re.IGNORECASE,
 )
-SLOWER = 50  # times; no queue and no longer prompt does this to one request and not to the next
+SLOWER = 30  # times; no queue and no longer prompt does this to one request and not to the next
 
 
 def _slow_per_shape(lines: tuple[Line, ...]) -> Thought | None:
     """Some calls take far longer than others of much the same size."""
-    timed = [(float(found[1]), one) for one in lines if (found := TIMED.search(one.text))]
+    timed = [
+        (float(found[1] or found[2]), one) for one in lines if (found := TIMED.search(one.text))
+    ]
     values = sorted(value for value, _ in timed if value > 0)
     if len(values) < 5 or values[-2] < SLOWER * values[1]:
         return None
@@ -61,11 +64,11 @@ def _low_accuracy(lines: tuple[Line, ...]) -> Thought | None:
     return Thought("quantization-accuracy", "a table of accuracies", 0.6, told[0])
 
 
-IDS = re.compile(r"\[(?:\d+, ?){60,}")
+IDS = re.compile(r"\[(?:\d+, ?){40,}|\b([1-9]\d{0,6})(?:, ?\1\b){7}")
 
 
 def _endless_output(lines: tuple[Line, ...]) -> Thought | None:
-    """The ids of an answer that goes on to its limit."""
+    """The ids of an answer that goes on to its limit, or of one token over and over."""
     long = [one for one in lines if IDS.search(one.text)]
     return (
         Thought("bad-output-tokenization", "an answer without end", 0.6, long[0]) if long else None
