@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ __all__ = ["API_FIELDS", "FIELDS", "MEANINGS", "Meaning", "split"]
 BUILDERS = ("trtllm-build", "build.py")
 CHECKPOINT = "belongs to the checkpoint step"
 LIMIT = "a limit of trtllm-build"
+NEGATIVE = re.compile(r"^-\d")
 
 # A flag with a value that is a field of a profile: the field, and where it went.
 FIELDS = {
@@ -33,7 +35,13 @@ FIELDS = {
         f"{CHECKPOINT} (--tp_size); trtllm-build had it up to 0.11, without effect but for Phi",
     ),
     "--pp_size": ("pipeline_parallel_size", f"{CHECKPOINT} (--pp_size)"),
-    "--world_size": ("tensor_parallel_size", f"{CHECKPOINT} (--tp_size)"),
+    "--world_size": (
+        "tensor_parallel_size",
+        f"{CHECKPOINT} (--tp_size and --pp_size, whose product it is)",
+    ),
+    "--cp_size": ("context_parallel_size", f"{CHECKPOINT} (--cp_size, since 0.16)"),
+    "--moe_tp_size": ("moe_tensor_parallel_size", f"{CHECKPOINT} (--moe_tp_size)"),
+    "--moe_ep_size": ("moe_expert_parallel_size", f"{CHECKPOINT} (--moe_ep_size)"),
     "--max_batch_size": ("max_batch_size", LIMIT),
     "--max_input_len": (
         "max_input_len",
@@ -58,6 +66,9 @@ API_FIELDS = {
     "kv_cache_dtype": "kv_cache_config.dtype of model.yaml, and hf_ptq.py --kv_cache_qformat",
     "tensor_parallel_size": "tensor_parallel_size of model.yaml, --tp_size of trtllm-serve",
     "pipeline_parallel_size": "pipeline_parallel_size of model.yaml, --pp_size of trtllm-serve",
+    "context_parallel_size": "has no word on the llmapi track",
+    "moe_tensor_parallel_size": "moe_tensor_parallel_size of model.yaml",
+    "moe_expert_parallel_size": "moe_expert_parallel_size of model.yaml, --ep_size of trtllm-serve",
     "max_batch_size": f"{_LIMIT} (max_batch_size)",
     "max_input_len": "a limit of model.yaml (max_input_len)",
     "max_output_len": f"went into max_seq_len, {_LIMIT}: prompt and answer together",
@@ -122,7 +133,8 @@ MEANINGS = {
         "no flag: the attention plugin, padding removal and a paged KV cache make it", kind="gone"
     ),
     "--paged_kv_cache": Meaning(
-        "is --kv_cache_type paged since 0.13; --paged_kv_cache is a deprecated alias there"
+        "is --kv_cache_type paged since 0.13; --paged_kv_cache is a deprecated alias there",
+        "paged_kv_cache",
     ),
     "--use_weight_only": Meaning(
         f"{CHECKPOINT} (--use_weight_only)", fields={"*": {"quantization": "int8_wo"}}, weak=True
@@ -148,7 +160,7 @@ def split(line: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     words = _words(line)
     flag, values = "", list[str]()
     for word in words:
-        if not word.startswith("-"):
+        if not word.startswith("-") or NEGATIVE.match(word):
             # A placeholder after a value is a word of its own: the guide's {quantization_arg}.
             if flag and not (values and word.startswith("{")):
                 values.append(word)

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from runbook_lib.engine.command import Command
 from runbook_lib.engine.old_flags import FIELDS, split
@@ -59,6 +60,7 @@ SWITCHES = (
 )
 PLACES = ("{output_dir}", "{work_dir}")
 BUILDER = "trtllm-build"
+BASE = {"model_family", "gpu", "streaming", "builder_flags", "optimization_level"}
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 OPERATORS = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1"}
 VARIABLE = re.compile(r"\$[A-Za-z_{(]|`")
@@ -101,8 +103,9 @@ def own_commands(
     if profile.track == "lab":
         return None
     # What is fetched for this build lies in its work folder, which the translation calls WORK.
-    line = _line(profile, words, re.sub(rf"^{re.escape(work)}(?=/)", "WORK", weights))
-    made = translate(line, str(profile.trtllm_version)).commands
+    weights = re.sub(rf"^{re.escape(work)}(?=/)", "WORK", weights)
+    line = _line(profile, words, weights)
+    made = translate(line, str(profile.trtllm_version), _base(profile, weights)).commands
     return [Command(one.step, tuple(_placed(one.argv, work))) for one in made]
 
 
@@ -142,8 +145,14 @@ def translation_notes(profile: DeploymentProfile) -> list[str]:
     if not _is_trtllm_build(words):
         return []
     line = _line(profile, words, profile.weights)
-    found = translate(line, str(profile.trtllm_version))
-    return [str(one) for one in found.notes]
+    found = translate(line, str(profile.trtllm_version), _base(profile, profile.weights))
+    return [*map(str, found.notes), *found.assumed]
+
+
+def _base(profile: DeploymentProfile, weights: str) -> dict[str, Any]:
+    """What a line takes from the profile where it says nothing itself."""
+    fields = {name for name, _ in FIELDS.values()} | BASE
+    return profile.model_dump(include=fields, exclude_none=True) | {"weights": weights}
 
 
 def _is_trtllm_build(words: list[str]) -> bool:

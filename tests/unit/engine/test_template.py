@@ -14,7 +14,7 @@ from runbook_lib.engine.template import (
     own_commands,
     translation_notes,
 )
-from runbook_lib.errors import ProfileError, RunbookError
+from runbook_lib.errors import PlanError, ProfileError, RunbookError
 from runbook_lib.profile import DeploymentProfile
 
 GUIDE = """trtllm-build --model /weights/{model_name} \\
@@ -100,6 +100,27 @@ def test_what_became_of_each_flag_is_told():
     told = translation_notes(profile(GUIDE))
     assert any("--max_output_len 512" in one and "--max_seq_len" in one for one in told)
     assert translation_notes(profile("mine {output_dir}")) == []
+
+
+def test_what_a_line_leaves_out_is_the_profiles():
+    line = "trtllm-build --model {weights} --max_seq_len 1024"
+    given = {"max_batch_size": 7, "quantization": "fp8", "gpu": "L40S", "model_family": "qwen2"}
+    quantize, build = argv(line, trtllm_version="1.2.1", **given)
+    assert value_of(quantize, "--qformat") == "fp8"
+    assert value_of(build, "--max_batch_size") == "7"
+    assert (value_of(build, "--max_input_len"), value_of(build, "--max_seq_len")) == (
+        "1023",
+        "1024",
+    )
+    told = translation_notes(profile(line, trtllm_version="1.2.1", **given))
+    assert "taken for family qwen2" in told[0]
+    assert any("--max_batch_size 7 is the profile's" in one for one in told)
+
+
+def test_a_line_is_refused_what_the_profiles_gpu_can_not_do():
+    with pytest.raises(PlanError) as caught:
+        argv("trtllm-build --model {weights} --qformat fp8", gpu="A100-SXM-80GB")
+    assert "has no FP8" in caught.value.why
 
 
 def test_an_output_folder_of_the_line_does_not_take_the_engine_elsewhere():

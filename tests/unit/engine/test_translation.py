@@ -211,6 +211,89 @@ def test_further_families_are_read_from_the_models_name(name, family):
     assert f"taken for family {family}" in found.notes[0].told
 
 
+def test_the_ranks_of_an_older_line_are_the_product_of_its_shares():
+    def shares(words):
+        first = translate(f"python build.py --model_dir /w/m {words}", "1.2.1").commands[0].argv
+        return value(first, "--tp_size"), value(first, "--pp_size")
+
+    assert shares("--world_size 8") == ("8", "1")
+    assert shares("--world_size 8 --pp_size 2") == ("4", "2")
+    assert shares("--tp_size 4 --pp_size 2 --world_size 8") == ("4", "2")
+    with pytest.raises(UsageError, match="not --tp_size 4 times --pp_size 1"):
+        shares("--tp_size 4 --world_size 8")
+
+
+def test_context_and_experts_go_into_the_checkpoint_too():
+    first = translate("trtllm-build --model /w/llama --cp_size 2", "1.2.1").commands[0].argv
+    assert value(first, "--cp_size") == "2"
+    line = "trtllm-build --model /w/Mixtral --tp_size 4 --moe_tp_size 2 --moe_ep_size 2"
+    first = translate(line, "1.2.1").commands[0].argv
+    assert (value(first, "--moe_tp_size"), value(first, "--moe_ep_size")) == ("2", "2")
+    told = notes(translate(line, "1.3.0rc23"))
+    assert "--ep_size of trtllm-serve" in told["--moe_ep_size"].told
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("--paged_kv_cache disable", "paged KV cache"),
+        ("--kv_cache_type continuous", "needs a paged cache"),
+        ("--streamingllm enable", "ends with an assertion"),
+        ("--multiple_profiles enable --opt_num_tokens 64", "takes one of them"),
+        ("--gather_all_token_logits --max_draft_len 4", "has not both"),
+        ("--gemm_swiglu_plugin fp8 --use_fused_mlp disable", "fused MLP only"),
+        ("--user_buffer enable", "without --reduce_fusion"),
+    ],
+)
+def test_what_the_builder_or_the_backend_refuses_later_is_refused_here(words, why):
+    with pytest.raises(PlanError) as caught:
+        translate(f"trtllm-build --checkpoint_dir /c {words}", "1.2.1")
+    assert why in caught.value.why
+    assert caught.value.fix
+
+
+def test_what_is_right_in_the_builder_is_kept():
+    words = "--user_buffer enable --reduce_fusion enable --gemm_swiglu_plugin fp8 --max_draft_len 0"
+    found = translate(f"trtllm-build --checkpoint_dir /c {words}", "1.2.1")
+    assert {one.kind for one in found.notes} == {"kept"}
+    found = translate("trtllm-build --checkpoint_dir /c --streamingllm enable", "0.18.2")
+    assert notes(found)["--streamingllm"].kind == "kept"
+
+
+@pytest.mark.parametrize("flag", ["--build_config", "--model_config"])
+def test_a_file_that_would_be_taken_before_the_line_or_never_is_left_out(flag):
+    found = translate(f"trtllm-build --checkpoint_dir /c {flag} /f.json", "1.2.1")
+    assert notes(found)[flag].kind == "wrong"
+    assert flag not in built(found)
+
+
+def test_a_limit_that_the_line_leaves_to_the_release_is_told():
+    found = translate("trtllm-build --checkpoint_dir /c --max_seq_len 2048", "1.2.1")
+    assert value(built(found), "--max_input_len") == "2047"
+    told = "\n".join(found.assumed)
+    assert "--max_input_len 2047 is what the line's other limits leave" in told
+    assert "--max_batch_size 64" in told
+    assert "1.2.1 would take 2048" in told
+    assert "--max_seq_len" not in told
+    assert found.to_dict()["assumed"] == list(found.assumed)
+    assert not translate(GUIDE, "1.2.1").assumed
+
+
+def test_a_number_below_zero_is_the_value_of_its_flag():
+    with pytest.raises(UsageError, match="not '-5'"):
+        translate("trtllm-build --model /w/m --max_batch_size -5", "1.2.1")
+
+
+def test_a_flag_of_a_later_release_is_told_with_that_release():
+    found = translate("trtllm-build --model /w/m --kv_cache_type paged", "0.12.0")
+    assert "came with 0.13.0" in notes(found)["--kv_cache_type"].told
+
+
+def test_a_name_of_no_known_family_is_told():
+    note = translate("trtllm-build --model /w/unheard-of", "1.2.1").notes[0]
+    assert "its name tells none" in note.told
+
+
 def test_what_a_release_can_not_do_is_refused_as_for_a_profile():
     with pytest.raises(PlanError, match="is not known here"):
         translate(GUIDE, "1.3.0rc20")
