@@ -54,7 +54,7 @@ FAMILIES: dict[str, Callable[[str, Sizes], ModelFacts]] = {
 
 
 def known_models() -> dict[str, Any]:
-    """The models that are known by name, each with its repository and its config.json's facts."""
+    """The models known by name: repository, config.json's facts, and the basis where they stand."""
     return dict(json.loads(DATA.read_bytes())["models"])
 
 

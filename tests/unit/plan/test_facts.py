@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runbook_lib.artifacts_plan import Plan
 from runbook_lib.errors import PlanError
 from runbook_lib.hardware import device
-from runbook_lib.plan.facts import FAMILIES, known_config, known_models, model_facts
+from runbook_lib.plan.facts import DATA, FAMILIES, known_config, known_models, model_facts
 from runbook_lib.plan.fit import plan
 from runbook_lib.profile import DeploymentProfile
 
@@ -44,8 +44,34 @@ def share(figure, published):
 
 
 @pytest.mark.parametrize("name", PUBLISHED["parameters"])
-def test_a_model_has_its_published_number_of_parameters(name):
+def test_a_model_has_the_number_of_parameters_that_its_basis_gives(name):
+    """Rests on the public places that published.json names; the Hub itself was not read."""
     assert model_facts(known_config(name)).parameters == PUBLISHED["parameters"][name]
+
+
+@pytest.mark.parametrize("name", PUBLISHED["stored"]["head"])
+def test_a_total_with_a_tied_head_stored_too_is_the_model_and_its_head(name):
+    facts = model_facts(known_config(name))
+    assert facts.parameters + facts.embedding == PUBLISHED["stored"]["head"][name]
+
+
+@pytest.mark.parametrize("name", PUBLISHED["stored"]["rotary"])
+def test_a_total_with_rotary_buffers_is_the_model_and_64_values_a_layer(name):
+    facts = model_facts(known_config(name))
+    assert facts.parameters + 64 * facts.layers == PUBLISHED["stored"]["rotary"][name]
+
+
+def test_each_number_and_each_config_says_in_which_places_it_was_read():
+    """An empty basis says that it was not looked up."""
+    configs = json.loads(DATA.read_text(encoding="utf-8"))
+    bases = {name: one["basis"] for name, one in configs["models"].items()}
+    for places, named in (
+        (PUBLISHED["places"], PUBLISHED["basis"]),
+        (configs["places"], bases),
+    ):
+        assert {place for basis in named.values() for place in basis} == set(places)
+    assert PUBLISHED["basis"].keys() == PUBLISHED["parameters"].keys()
+    assert [name for name, basis in bases.items() if not basis] == ["deepseek-r1"]
 
 
 def test_every_model_known_by_name_has_a_published_number_but_those_that_share_a_config():
