@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from runbook_lib.engine.build import build_once
 from runbook_lib.engine.command import Command
 from runbook_lib.engine.commands import build_commands
 from runbook_lib.engine.gpu_here import LocalGpu, gpus_here
-from runbook_lib.engine.identity import identity_of
+from runbook_lib.engine.identity import identity_of, inspect_engine
+from runbook_lib.engine.identity_check import against_profile
 from runbook_lib.engine.runner import Runner
 from runbook_lib.engine.template import own_commands, translation_notes
 from runbook_lib.errors import EngineMismatchError, PlanError, PreflightError
@@ -61,7 +62,7 @@ class LocalBuilder:
                 "nvidia-smi tells no GPU here, or several kinds: the SM is that of the build's log"
             )
         on_line("Reading the weights and the commands")
-        return build_once(
+        made = build_once(
             lambda work: _commands(profile, str(work)),
             _identity(profile),
             inputs=self._inputs(profile, found),
@@ -73,6 +74,9 @@ class LocalBuilder:
             runner=self._runner,
             where={} if found is None else {"sm": found.sm, "gpu": found.name},
         )
+        for other in _not_as_asked(made, profile):
+            on_line(f"warning: {other}")
+        return made
 
     def _inputs(self, profile: DeploymentProfile, found: LocalGpu | None) -> dict[str, Any]:
         return {
@@ -128,6 +132,16 @@ def _identity(
     profile: DeploymentProfile,
 ) -> Callable[[Path, tuple[StoredFile, ...]], EngineIdentity]:
     return lambda folder, files: identity_of(folder, files, limits=profile.limits)
+
+
+def _not_as_asked(made: Engine, profile: DeploymentProfile) -> Iterator[str]:
+    """What a builder of the profile's own made otherwise than the profile says."""
+    if profile.builder_cmd is None:
+        return
+    facts = inspect_engine(Path(made.path), made.files)
+    for one in against_profile(facts, profile):
+        if one.severity == "error":
+            yield f"not as the profile asks: {one.what}"
 
 
 def _gpu(profile: DeploymentProfile) -> LocalGpu | None:

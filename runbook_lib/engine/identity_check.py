@@ -24,6 +24,12 @@ REBUILD = "Build the engine again, on the GPU and in the image that will serve i
 SILENT = f"The server says nothing and serves what was built. {REBUILD}"
 MIB = 2**20
 NEEDED = {"gpt_attention_plugin": "the attention plugin", "remove_input_padding": "packed input"}
+# How a model's architecture and family begin, and whose kin it is.
+KIN = {
+    **dict.fromkeys(("llama", "codellama", "mistral", "mixtral"), "llama"),
+    **{word: word for word in ("qwen", "gemma", "phi", "falcon", "deepseek", "gpt")},
+    "rw": "falcon",
+}
 RECURRENT = ("Mamba", "RecurrentGemma")  # these need other plugins
 
 
@@ -155,11 +161,27 @@ def against_profile(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[
             fix="Name the profile that it was built from.",
         )
         return
+    yield from _model(facts, profile)
     yield from _parallelism(facts, profile)
     yield from _precision(facts, profile)
     yield from _limits(facts, profile)
     if profile.gpu and not facts.lab:
         yield from _target(facts, gpu(profile.gpu.partition(":")[0]).sm, f"GPU {profile.gpu}")
+
+
+def _model(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mismatch]:
+    """Converters name the architectures of one kin variously; those of another are never meant."""
+    built, asked = _kin(facts.architecture), _kin(profile.model_family)
+    if not facts.lab and built and asked and built != asked:
+        yield Mismatch(
+            f"its model is {facts.architecture}; the profile asks for {profile.model_family}",
+            fix=SILENT,
+        )
+
+
+def _kin(name: str) -> str:
+    plain = name.lower()
+    return next((kin for word, kin in KIN.items() if plain.startswith(word)), "")
 
 
 def _parallelism(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mismatch]:

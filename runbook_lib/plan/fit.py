@@ -89,6 +89,11 @@ def _notes(
         )
     if model.architecture.endswith("ForConditionalGeneration"):
         notes.append("The vision tower beside the language model is not counted.")
+    if profile.context_parallel_size > 1:
+        notes.append(
+            f"context_parallel_size {profile.context_parallel_size}: memory and speed are counted as if each"
+            " rank had whole sequences, for no source tells what a rank keeps of them."
+        )
     if profile.world_size > NODE:
         notes.append(
             f"{profile.world_size} GPUs are more than a node of {NODE}: fit and speed take their link to be the node's."

@@ -61,7 +61,7 @@ def choices(
         PlanError: there is no such preset, it is not for this profile, or it needs a traffic.
     """
     rows = _preset(name)["fields"]
-    _check(name, rows, profile, held=held, shape=shape)
+    _check(name, profile, held=held, shape=shape)
     made = []
     for row in rows:
         was = _value(profile, row["field"])
@@ -73,17 +73,13 @@ def choices(
     return tuple(made)
 
 
-def _check(
-    name: str,
-    rows: list[dict[str, Any]],
-    profile: DeploymentProfile,
-    *,
-    held: int,
-    shape: Shape | None,
-) -> None:
-    problems = []
+def _check(name: str, profile: DeploymentProfile, *, held: int, shape: Shape | None) -> None:
+    problems, preset = [], _preset(name)
+    rows = preset["fields"]
     if profile.track == "lab":
         problems.append("presets are for GPUs, and this profile is of the lab")
+    elif preset.get("of_slice") and ":" not in (profile.gpu or ""):
+        problems.append("it is for a MIG slice: name one, such as --gpu A100-SXM-80GB:3g.40gb")
     if shape is None and any("shape" in row for row in rows):
         problems.append("it takes its limits from a traffic: give one with --traffic")
     if not held and any("held" in row for row in rows):

@@ -45,7 +45,11 @@ def _text(path: Path) -> str:
             )
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path} can't be read.", why=str(error)) from None
+        raise PlanError(
+            f"{path} can't be read.",
+            why=str(error),
+            fix="Give CSV with a header, or JSON lines, as UTF-8 text that you may read.",
+        ) from None
 
 
 def _of_load(load: LoadProfile, profile: DeploymentProfile) -> Traffic:

@@ -10,8 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from runbook_lib.artifacts_plan import Choice, Estimate, Plan, Speed
-from runbook_lib.engine.commands import Command, commands
+from runbook_lib.engine.commands import Command, commands, release_of
 from runbook_lib.engine.notes import notes
+from runbook_lib.engine.serve_commands import repository
+from runbook_lib.engine.template import own_commands, translation_notes
 from runbook_lib.errors import PlanError
 from runbook_lib.hardware import Device, device, gpu, gpu_names
 from runbook_lib.lab import environment
@@ -31,6 +33,7 @@ from runbook_lib.study.planned_traffic import planned_traffic
 __all__ = ["plan_profile"]
 
 DEFAULT_GPU = "H100-SXM-80GB"
+WORK = "WORK"
 MEMORY = Path("/proc/meminfo")
 
 
@@ -71,7 +74,7 @@ def plan_profile(
         }
     )
     fast, missing = _speed(asked, facts, where, made)
-    told = [] if asked.track == "lab" else notes(asked)
+    told = [] if asked.track == "lab" else [*notes(asked), *_line_notes(asked)]
     follows = then(preset) if preset else ()
     return made.model_copy(
         update={
@@ -200,10 +203,22 @@ def _lab_estimates(profile: DeploymentProfile) -> tuple[Estimate, ...]:
 
 
 def _commands(profile: DeploymentProfile) -> list[Command]:
-    work = Path("WORK")
     if profile.track == "lab":
-        return build_commands(profile, environment.expected(), work)
-    return commands(profile, weights=profile.weights, work=str(work))
+        return build_commands(profile, environment.expected(), Path(WORK))
+    own = None
+    if profile.track == "engine":
+        own = own_commands(profile, weights=profile.weights, work=WORK)
+    if own is None:
+        return commands(profile, weights=profile.weights, work=WORK)
+    return [*own, *repository(profile, release_of(profile), profile.weights, WORK)]
+
+
+def _line_notes(profile: DeploymentProfile) -> list[str]:
+    """What became of a builder line of the profile's own; one that is run as it stands has no notes."""
+    if profile.track != "engine" or profile.builder_cmd is None:
+        return []
+    told = translation_notes(profile)
+    return told or ["builder_cmd is run as it stands: nothing here knows what its engine will be."]
 
 
 def _assumed(profile: DeploymentProfile) -> list[str]:

@@ -142,6 +142,8 @@ def test_the_guides_template_builds_the_engine_that_it_means(build, weights):
     limits = made.identity.limits
     assert (limits.max_batch_size, limits.max_seq_len) == (4, 2048 + 99)
     assert any("--max_output_len" in one and "moved" in one for one in build.told)
+    warned = [one for one in build.told if one.startswith("warning: not as the profile asks")]
+    assert "max_batch_size is 4; the profile asks for 8" in warned[0]
 
 
 def test_a_builder_of_the_users_own_is_run_where_the_user_is(build, tools, tmp_path, monkeypatch):

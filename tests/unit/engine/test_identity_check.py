@@ -208,6 +208,29 @@ def test_an_engine_belongs_to_the_profile_that_it_was_built_from(facts):
 
 
 @pytest.mark.parametrize(
+    ("architecture", "family", "fits"),
+    [
+        ("LlamaForCausalLM", "mistral", True),
+        ("MixtralForCausalLM", "mixtral", True),
+        ("QWenForCausalLM", "qwen2", True),
+        ("Qwen2ForCausalLM", "llama", False),
+        ("LlamaForCausalLM", "qwen2", False),
+        ("PhiForCausalLM", "falcon", False),
+        ("SomethingNew", "llama", True),
+    ],
+)
+def test_an_engine_of_another_kin_of_models_is_not_the_profiles(
+    architecture, family, fits, engines, tmp_path
+):
+    content = engines.config(tp=2, quant="FP8", kv="FP8")
+    content["pretrained_config"]["architecture"] = architecture
+    plans = {f"rank{rank}.engine": engines.plan("10.7.0.23") for rank in range(2)}
+    made = facts_of(engines.write(tmp_path, content, plans))
+    told = [one.what for one in against_profile(made, profile(model_family=family, gpu=None))]
+    assert told == ([] if fits else [f"its model is {architecture}; the profile asks for {family}"])
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"trtllm_version": "0.11.0"}, "Assertion failed: mpiSize == tp * pp"),

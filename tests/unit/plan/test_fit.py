@@ -194,6 +194,8 @@ def test_what_a_plan_does_not_count_or_counts_otherwise_is_told():
         "padded to 32,002" in note
         for note in plan(profile(tensor_parallel_size=2), odd, H100).notes
     )
+    context = plan(profile(context_parallel_size=2), LLAMA, H100)
+    assert any("as if each rank had whole sequences" in note for note in context.notes)
     nodes = plan(profile(tensor_parallel_size=8, pipeline_parallel_size=2), LLAMA, H100)
     assert any("more than a node" in note for note in nodes.notes)
     tower = plan(profile(dtype="bfloat16"), model_facts(known_config("gemma-3-27b")), H100)

@@ -22,7 +22,8 @@ def profile(**fields):
 
 
 def chosen(name, target="sm90", held=10, shape=SHAPE, **fields):
-    found = choices(name, profile(**fields), target=target, held=held, shape=shape)
+    given = {"gpu": "A100-SXM-80GB:3g.40gb"} if name == "mig" else {}
+    found = choices(name, profile(**given | fields), target=target, held=held, shape=shape)
     assert all(one.reason for one in found)
     return {one.field: one.value for one in found}
 
@@ -73,6 +74,8 @@ def test_a_small_cache_is_fp8_where_the_gpu_has_it_and_demands_a_look_at_the_acc
         ("fast", {}, "low-latency: one GPU"),
         ("tight-shapes", {"shape": None}, "--traffic"),
         ("mig", {"held": 0}, "not one longest sequence"),
+        ("mig", {"gpu": "L4"}, "for a MIG slice"),
+        ("mig", {"gpu": None}, "for a MIG slice"),
         ("low-latency", {"track": "lab"}, "of the lab"),
     ],
 )

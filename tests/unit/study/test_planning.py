@@ -175,8 +175,21 @@ def test_a_traffic_that_is_not_there_is_refused(named, kind):
 
 def test_a_traffic_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PlanError, match="can't be read"):
+    with pytest.raises(PlanError, match="can't be read") as caught:
         plan_profile(profile("llama-7b"), traffic=str(tmp_path / "t.csv"))
+    assert "UTF-8" in caught.value.fix
+
+
+def test_a_builder_of_the_profiles_own_is_planned_with_its_commands():
+    line = "trtllm-build --model {weights} --dtype {dtype} --max_batch_size {max_batch_size}"
+    made = plan_profile(profile("llama-7b", builder_cmd=line))
+    steps = [argv[0] for argv in made.commands]
+    assert steps[:2] == ["python3", "trtllm-build"]
+    assert any("launch_triton_server" in " ".join(argv) for argv in made.commands)
+    assert any(note.startswith("--dtype float16") for note in made.notes)
+    made = plan_profile(profile("llama-7b", builder_cmd="mine {output_dir}"))
+    assert made.commands[0] == ("mine", "WORK/engine")
+    assert any("run as it stands" in note for note in made.notes)
 
 
 def test_a_price_tells_the_cost_and_without_one_there_is_none():
