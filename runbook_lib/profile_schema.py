@@ -27,6 +27,7 @@ from runbook_lib.profile_words import (
     SHORT,
     WORDS,
     canonical,
+    pages_context,
     runtime_conflicts,
 )
 
@@ -221,6 +222,12 @@ class DeploymentProfile(Section):
         """Groups of GPUs with different experts: as set, else what sharing an expert leaves."""
         shared = self.moe_tensor_parallel_size or self.tensor_parallel_size
         return self.moe_expert_parallel_size or max(1, self.tensor_parallel_size // shared)
+
+    @property
+    def paged_context(self) -> bool:
+        """Whether the engine is built with paged context attention."""
+        fused = bool(self.builder_flags.get("use_context_fmha", True))
+        return fused and pages_context(self.quantization, self.kv_cache_dtype)
 
     @property
     def limits(self) -> Limits:

@@ -16,6 +16,7 @@ __all__ = [
     "SHORT",
     "WORDS",
     "canonical",
+    "pages_context",
     "runtime_conflicts",
 ]
 
@@ -32,6 +33,7 @@ GUIDE_VARIABLES = {
 }
 
 FLOATS = ("float16", "bfloat16", "float32")
+EIGHT_BIT_FLOATS = ("fp8", "nvfp4")  # quantisations whose activations an FP8 cache is read with
 QUANTIZED = (
     "none",
     "int8_wo",
@@ -84,6 +86,15 @@ def runtime_conflicts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
         and canonical(field, str(stated[name]), track)
         != str(canonical(field, values[field], track))
     ]
+
+
+def pages_context(quantization: str, cache: str) -> bool:
+    """Whether attention reads prompts from a paged KV cache of this type; KV reuse needs it.
+
+    Not from INT8, nor from FP8 under other activations: older builders refuse that, later ones turn
+    it off (tensorrt_llm/builder.py).
+    """
+    return cache != "int8" and (cache != "fp8" or quantization in EIGHT_BIT_FLOATS)
 
 
 def canonical(field: str, value: Any, track: object) -> Any:

@@ -114,7 +114,7 @@ def _switches(profile: DeploymentProfile, release: Release) -> tuple[str, ...]:
     level = profile.optimization_level
     return (
         *options(gpt_attention_plugin="auto", gemm_plugin="auto" if plugin else "disable"),
-        *options(context_fmha=enabled(fmha), use_paged_context_fmha=enabled(fmha)),
+        *options(context_fmha=enabled(fmha), use_paged_context_fmha=enabled(profile.paged_context)),
         *(options(use_fp8_context_fmha="enable") if eight else ()),
         *options(remove_input_padding="enable"),
         *paged,

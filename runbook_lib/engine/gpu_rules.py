@@ -14,6 +14,7 @@ MATRIX = "TensorRT-LLM docs/source/reference/support-matrix.md"
 HARDWARE = "TensorRT-LLM docs/source/features/quantization.md@09d4c79b, hardware support matrix"
 NOTES = "TensorRT-LLM docs/source/release-notes.md, "
 PACKED = ("int4_awq", "int4_gptq", "w4a8_awq")
+INTEGERS = (*PACKED, "int8_wo", "int4_wo", "int8_sq")
 
 
 def _is_too_new(wish: Wish) -> bool:
@@ -73,7 +74,21 @@ GPU_RULES = (
     ),
 )
 
+
+def _integers_on_blackwell(wish: Wish) -> bool:
+    profile = wish.profile
+    integers = profile.quantization in INTEGERS or profile.kv_cache_dtype == "int8"
+    return wish.sm is not None and BLACKWELL <= wish.sm < RTX_BLACKWELL and integers
+
+
 ENGINE_GPU_RULES = (
+    Rule(
+        "blackwell-integers",
+        _integers_on_blackwell,
+        "{gpu} (sm{sm}): trtllm-build refuses INT8 and INT4 there, in weights and in the KV cache",
+        "fp8 or nvfp4, and kv_cache_dtype fp8 or {dtype}",
+        "tensorrt_llm/builder.py of 1.x",
+    ),
     Rule(
         "int8-cache",
         lambda wish: wish.profile.kv_cache_dtype == "int8" and wish.on_older_than(AMPERE),

@@ -90,13 +90,27 @@ KEPT_RULES = (
 )
 
 
-def check_kept(kept: Kept, version: str) -> None:
+PAGED_CONTEXT = KeptRule(
+    lambda kept, _: _is(kept, "--use_paged_context_fmha"),
+    "--use_paged_context_fmha enable: it reads no INT8 cache, and an FP8 one only under FP8 weights",
+    "leave --use_paged_context_fmha out",
+    "tensorrt_llm/builder.py",
+)
+
+
+def check_kept(kept: Kept, version: str, *, paged_context: bool) -> None:
     """Refuse flags that can't be built with, or served.
+
+    Args:
+        kept: the flags with their values.
+        version: the release.
+        paged_context: whether the KV cache can be read by paged context attention.
 
     Raises:
         PlanError: every reason, and what to write instead.
     """
-    rules = [one for one in KEPT_RULES if one.applies(kept, version)]
+    table = KEPT_RULES if paged_context else (*KEPT_RULES, PAGED_CONTEXT)
+    rules = [one for one in table if one.applies(kept, version)]
     if rules:
         raise PlanError(
             f"TensorRT-LLM {version} can't do what the line asks for.",

@@ -42,6 +42,11 @@ def _flag_notes(profile: DeploymentProfile) -> list[str]:
             "With padding removal and context FMHA a prompt is limited by "
             "min(max_seq_len - 1, max_num_tokens); max_input_len alone does not cut it."
         )
+    if flags.get("use_context_fmha", True) and not profile.paged_context:
+        told.append(
+            f"A {profile.kv_cache_dtype} KV cache under quantization {profile.quantization} has no paged"
+            " context attention: blocks of known prompts are not reused."
+        )
     return told
 
 

@@ -62,7 +62,6 @@ def _values(profile: DeploymentProfile, tokenizer: str, engine: str) -> dict[str
 
 
 def _runtime(profile: DeploymentProfile, engine: str) -> dict[str, str]:
-    paged = _word(profile.builder_flags.get("use_context_fmha", True))
     return {
         "triton_backend": "tensorrtllm",
         "decoupled_mode": _word(profile.streaming),
@@ -70,7 +69,7 @@ def _runtime(profile: DeploymentProfile, engine: str) -> dict[str, str]:
         "batching_strategy": "inflight_fused_batching",
         "max_beam_width": str(profile.max_beam_width),
         "kv_cache_free_gpu_mem_fraction": "0.9",
-        "enable_kv_cache_reuse": paged,
+        "enable_kv_cache_reuse": _word(profile.paged_context),
         "enable_chunked_context": "false",
         "exclude_input_in_output": "true",
         "encoder_input_features_data_type": "TYPE_FP16",

@@ -117,8 +117,8 @@ def translate(line: str, version: str, base: Mapping[str, Any] | None = None) ->
         return _served(line, api_release(version).version, base or {})
     found = release(version)
     reading = _reading(line, found, base or {})
-    check_kept(reading.kept, found.version)
     profile = _profile(reading, track="engine", version=found.version)
+    check_kept(reading.kept, found.version, paged_context=profile.paged_context)
     made = build_commands(profile, weights=profile.weights, work="WORK")
     if "--checkpoint_dir" in reading.kept:
         made = [one for one in made if one.step == "trtllm-build"]

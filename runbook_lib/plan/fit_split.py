@@ -14,6 +14,11 @@ __all__ = ["can_compute", "check_precision", "check_split", "split_problems"]
 # release notes of 0.16 end Volta.
 LEAST_SM = {"fp8": 89, "w4a8_awq": 89, "nvfp4": 100, "mxfp4": 90}
 AMPERE = 80
+# trtllm-build refuses integers on these, in weights and cache: tensorrt_llm/builder.py of 1.x. The
+# PyTorch backend has no packed ones there: docs/source/features/quantization.md.
+BLACKWELL = range(100, 120)
+PACKED = {"int4_awq", "int4_gptq", "w4a8_awq"}
+INTEGERS = PACKED | {"int8_wo", "int4_wo", "int8_sq", "int8"}
 
 
 def split_problems(tp: int, pp: int, model: ModelFacts, device: Device) -> list[str]:
@@ -114,4 +119,6 @@ def can_compute(profile: DeploymentProfile, model: ModelFacts, device: Device) -
     if not sm.isdecimal():
         return True
     words = (model.in_force(profile.quantization), profile.kv_cache_dtype)
+    if int(sm) in BLACKWELL and (INTEGERS if profile.track == "engine" else PACKED) & {*words}:
+        return False
     return int(sm) >= max(AMPERE, *(LEAST_SM.get(word, 0) for word in words))

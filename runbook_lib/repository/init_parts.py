@@ -58,7 +58,7 @@ def engine_parts(
         decoupled=profile.streaming,
         engine_dir=f"{mount.rstrip('/')}/{ENGINE}/1",
         max_beam_width=limits.max_beam_width,
-        paged_context=bool(profile.builder_flags.get("use_context_fmha", True)),
+        paged_context=profile.paged_context,
     )
     parts = []
     for model, config in config_texts("engine", settings).items():

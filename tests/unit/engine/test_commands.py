@@ -146,6 +146,36 @@ def test_the_release_itself_accepts_every_command_or_it_is_refused_with_reasons(
         assert checkpoint.moe_tp_size * checkpoint.moe_ep_size == checkpoint.tp_size
 
 
+@pytest.mark.parametrize(
+    ("quantization", "cache", "paged"),
+    [
+        ("none", "float16", True),
+        ("fp8", "fp8", True),
+        ("fp8", "float16", True),
+        ("none", "fp8", False),
+        ("int4_awq", "fp8", False),
+        ("w4a8_awq", "fp8", False),
+        ("none", "int8", False),
+        ("int8_sq", "int8", False),
+    ],
+)
+def test_paged_context_and_reuse_go_where_the_builder_refuses_them(quantization, cache, paged):
+    asked = DeploymentProfile(
+        model_name="llama",
+        trtllm_version="0.16.0",
+        quantization=quantization,
+        kv_cache_dtype=cache,
+    )
+    made = commands(asked, weights="/w", work="W")
+    build = next(one.argv for one in made if one.step == "trtllm-build")
+    wanted = "enable" if paged else "disable"
+    assert build[build.index("--use_paged_context_fmha") + 1] == wanted
+    assert build[build.index("--context_fmha") + 1] == "enable"
+    filled = " ".join(word for one in made for word in one.argv)
+    assert f"enable_kv_cache_reuse:{str(paged).lower()}" in filled
+    assert any("not reused" in one for one in notes(asked)) is not paged
+
+
 @pytest.mark.parametrize("version", ["0.12.0", "0.18.2", "1.2.1"])
 def test_each_family_precision_and_cache_is_accepted_or_refused_before(version, recorded):
     counts = Counter()

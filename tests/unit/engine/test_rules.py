@@ -114,6 +114,10 @@ CASES = {
         {"gpu": "B200-SXM", "trtllm_version": "0.16.0"},
         {"gpu": "B200-SXM", "trtllm_version": "0.17.0"},
     ),
+    "blackwell-integers": (
+        {"gpu": "B200-SXM", "kv_cache_dtype": "int8"},
+        {"gpu": "B200-SXM", "kv_cache_dtype": "fp8", "quantization": "fp8"},
+    ),
     "rtx-ranks": (
         {
             "gpu": "RTX-PRO-6000-Blackwell-SE",

@@ -242,6 +242,7 @@ def test_context_and_experts_go_into_the_checkpoint_too():
         ("--multiple_profiles enable --opt_num_tokens 64", "takes one of them"),
         ("--gather_all_token_logits --max_draft_len 4", "has not both"),
         ("--gemm_swiglu_plugin fp8 --use_fused_mlp disable", "fused MLP only"),
+        ("--kv_cache_dtype int8 --use_paged_context_fmha enable", "no INT8 cache"),
         ("--user_buffer enable", "without --reduce_fusion"),
     ],
 )

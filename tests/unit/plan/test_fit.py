@@ -188,6 +188,12 @@ def test_a_precision_that_the_device_lacks_is_refused(model, fields, where, told
         plan(profile(**fields), model_facts(known_config(model)), device(where))
 
 
+def test_no_gpu_is_offered_that_trtllm_build_refuses_the_integers_of():
+    kinds = [H100, device("B200-SXM")]
+    whole = plan(profile(quantization="int8_wo"), LLAMA, H100, among=kinds)
+    assert {one.device for one in whole.placements} == {"H100-SXM-80GB"}
+
+
 def test_what_a_plan_does_not_count_or_counts_otherwise_is_told():
     odd = model_facts(known_config("llama-2-7b") | {"vocab_size": 32001})
     assert any(
