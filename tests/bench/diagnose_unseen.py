@@ -2,7 +2,9 @@
 
 Prints JSON. The cases are in tests/unit/diagnose/unseen.json. The first ones are split by thread into
 two halves: rules were improved by looking at the misses of the learn half; the held half tells how
-well that carries over. The second group was gathered when both had been learnt from. Beside today's
+well that carries over. Each later group was gathered when all before it had been learnt from; the
+third and the fourth hold what was left once threads already used were dropped, so mostly odd words.
+What was missed of a group was learnt from once it had been measured. Beside today's
 figures stand those kept from before each change: only they tell of words that nobody had seen.
 """
 
