@@ -97,6 +97,13 @@ ENGINE_GPU_RULES = (
         MATRIX,
     ),
     Rule(
+        "volta-paged",
+        lambda wish: wish.sm == VOLTA and wish.profile.paged_context,
+        "{gpu}: there is no paged context attention on Volta",
+        "builder_flags: use_context_fmha: false",
+        "cpp/tensorrt_llm/plugins/gptAttentionCommon/gptAttentionCommon.cpp",
+    ),
+    Rule(
         "gpu-gone",
         lambda wish: wish.sm == VOLTA and not wish.before("0.15.0"),
         "{gpu}: {release} has no support for Volta",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from runbook_lib.artifacts_plan import Choice, Estimate, Plan, Speed
 from runbook_lib.engine.commands import Command, commands, release_of
+from runbook_lib.engine.families import FAMILIES
 from runbook_lib.engine.notes import notes
 from runbook_lib.engine.serve_commands import repository
 from runbook_lib.engine.template import own_commands, translation_notes
@@ -59,6 +60,7 @@ def plan_profile(
     """
     check_price(price_per_hour)
     facts, where = model_facts(_config(profile)), _device(profile)
+    _check_family(profile, facts)
     lengths = planned_traffic(profile, traffic)
     chosen = _choices(profile, facts, where, lengths, preset) if preset else ()
     asked = _changed(profile, chosen)
@@ -82,6 +84,22 @@ def plan_profile(
             "estimates": _estimates(asked, facts, price_per_hour, fast),
             "notes": (*made.notes, *missing, *follows, *told, *_assumed(asked)),
         }
+    )
+
+
+def _check_family(profile: DeploymentProfile, facts: ModelFacts) -> None:
+    """The family chooses the converter: that of another model writes nonsense, or fails."""
+    words = {name.replace("_", ""): name for name in FAMILIES}
+    found = facts.architecture.removesuffix("ForCausalLM").removesuffix("ForConditionalGeneration")
+    meant = words.get(found.lower())
+    alike = ({meant, profile.model_family} - {"llama", "codellama", "mistral"}) == set()
+    if profile.track == "lab" or meant in {None, profile.model_family} or alike:
+        return
+    raise PlanError(
+        f"{profile.model_name} is no model of the family {profile.model_family}.",
+        why=f"Its config.json says {facts.architecture}; the family decides which converter is run.",
+        fix=f"Set model_family: {meant} in the profile.",
+        page="00_plan",
     )
 
 

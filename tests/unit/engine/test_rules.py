@@ -107,8 +107,12 @@ CASES = {
         {"gpu": "A100-SXM-40GB:1g.5gb"},
     ),
     "gpu-gone": (
-        {"gpu": "V100", "trtllm_version": "0.15.0"},
+        {"gpu": "V100", "trtllm_version": "0.15.0", "builder_flags": {"use_context_fmha": False}},
+        {"gpu": "V100", "trtllm_version": "0.14.0", "builder_flags": {"use_context_fmha": False}},
+    ),
+    "volta-paged": (
         {"gpu": "V100", "trtllm_version": "0.14.0"},
+        {"gpu": "V100", "trtllm_version": "0.14.0", "builder_flags": {"use_context_fmha": False}},
     ),
     "gpu-too-new": (
         {"gpu": "B200-SXM", "trtllm_version": "0.16.0"},
@@ -131,7 +135,12 @@ CASES = {
         },
     ),
     "bfloat16": (
-        {"gpu": "V100", "dtype": "bf16", "trtllm_version": "0.12.0"},
+        {
+            "gpu": "V100",
+            "dtype": "bf16",
+            "trtllm_version": "0.12.0",
+            "builder_flags": {"use_context_fmha": False},
+        },
         {"gpu": "A10", "dtype": "bf16", "trtllm_version": "0.12.0"},
     ),
     "fp8": ({"gpu": "A10", "quantization": "fp8"}, {"gpu": "L4", "quantization": "fp8"}),

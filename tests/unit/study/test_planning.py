@@ -180,6 +180,27 @@ def test_a_traffic_that_is_no_text_is_refused(tmp_path):
     assert "UTF-8" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("model", "family", "fits"),
+    [
+        ("qwen2.5-7b", "llama", False),
+        ("llama-3.1-8b", "qwen2", False),
+        ("mixtral-8x7b", "mistral", False),
+        ("qwen2.5-7b", "qwen2", True),
+        ("mistral-7b", "llama", True),
+    ],
+)
+def test_a_model_of_another_family_than_the_profiles_is_refused(model, family, fits):
+    mine = DeploymentProfile(
+        model_name=model, model_family=family, trtllm_version="1.2.1", max_num_tokens=8192
+    )
+    if fits:
+        assert plan_profile(mine).commands
+        return
+    with pytest.raises(PlanError, match=f"no model of the family {family}"):
+        plan_profile(mine)
+
+
 def test_a_builder_of_the_profiles_own_is_planned_with_its_commands():
     line = "trtllm-build --model {weights} --dtype {dtype} --max_batch_size {max_batch_size}"
     made = plan_profile(profile("llama-7b", builder_cmd=line))
