@@ -144,6 +144,7 @@ def _run_in(
         run.unseal()
         track = load_profile(order.profile, env=os.environ).value.track
         run.note(target=order.target, track=track, status="running")
+        run.keep_spare()
     course = _Course(run, order, on_event)
     try:
         on_event("lab", "")
@@ -248,6 +249,7 @@ def _close(run: Run, results: Sequence[PageResult]) -> None:
     }
     known = run.about().get("pages", {})
     with _written(run):
+        run.free_spare()
         run.note(
             status="completed" if ok else "failed", ended=utc_now().isoformat(), pages=known | pages
         )

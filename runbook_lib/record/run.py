@@ -20,6 +20,7 @@ from runbook_lib.record.digests import MANIFEST
 __all__ = ["Run"]
 
 ABOUT = "run.json"
+SPARE, SPARE_BYTES = ".spare", 12_288
 SECOND = len("20260301T120000Z")
 
 
@@ -107,6 +108,14 @@ class Run:
             shutil.copytree(self.artifacts, following.artifacts)
         following.note(continues=self.id)
         return following
+
+    def keep_spare(self) -> None:
+        """Take some room while there is some: on a disk that gets full the end can still be told."""
+        write_whole(self.folder / SPARE, bytes(SPARE_BYTES))
+
+    def free_spare(self) -> None:
+        """Give that room back."""
+        (self.folder / SPARE).unlink(missing_ok=True)
 
     @property
     def id(self) -> str:
