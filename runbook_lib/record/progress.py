@@ -34,11 +34,12 @@ class _Line:
         now = time.monotonic()
         if self.live and (force or now - self.drawn > 0.1):
             self.drawn = now
-            columns = shutil.get_terminal_size().columns
+            columns, rows = shutil.get_terminal_size()
             # One line each, whatever a builder or a server says: a line end or a colour would break it.
             shown = [CONTROL.sub(" ", one)[: columns - 1] for one in (text, *table)]
+            del shown[max(rows - 1, 1) :]  # what scrolled away could not be drawn again
             self.stream.write(self._back() + "\n".join(shown))
-            self.below = len(table)
+            self.below = len(shown) - 1
             self.stream.flush()
 
     def _back(self) -> str:

@@ -1,4 +1,5 @@
 import io
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -82,14 +83,23 @@ def test_no_colour_is_ever_written(no_color, monkeypatch):
 
 @FEW_EXAMPLES
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_what_a_builder_says_stays_on_one_line_and_steers_nothing(said):
+def test_what_a_builder_says_stays_on_its_lines_and_steers_nothing(said):
     stream = Screen()
     spinner = Spinner("Building", stream)
     spinner(said)
     drawn = stream.getvalue().removeprefix("\r\x1b[2K")
     assert drawn.startswith("Building")
-    assert plain(drawn)
-    assert "\n" not in drawn
+    assert all(plain(line) for line in drawn.split("\n"))
+    assert drawn.count("\n") == min(said.count("\n"), shutil.get_terminal_size().lines - 2)
+
+
+def test_a_table_is_drawn_again_in_its_place():
+    stream = Screen()
+    spinner = Spinner("Waiting", stream)
+    spinner("pods\nllama-0  Pending\nllama-1  Pending")
+    spinner.line.drawn = 0.0
+    spinner("pods\nllama-0  Ready")
+    assert stream.getvalue().count("\x1b[2F\x1b[0J") == 1
 
 
 def test_a_line_is_cut_to_the_terminals_width():
