@@ -127,6 +127,7 @@ class EngineIdentity(Value):
     kv_cache_dtype: str
     tp_size: int = Field(default=1, gt=0)
     pp_size: int = Field(default=1, gt=0)
+    cp_size: int = Field(default=1, gt=0)
     optimization_level: int | None = None
     limits: Limits
 
@@ -136,7 +137,9 @@ class EngineIdentity(Value):
         return self.target if re.fullmatch(r"sm\d{2,3}a?", self.target) else ""
 
     def __str__(self) -> str:
-        ranks = f", tp {self.tp_size}, pp {self.pp_size}" if self.tp_size * self.pp_size > 1 else ""
+        split = {"tp": self.tp_size, "pp": self.pp_size, "cp": self.cp_size}
+        told = [f", {name} {size}" for name, size in split.items() if size > 1 or name != "cp"]
+        ranks = "".join(told) if max(split.values()) > 1 else ""
         level = self.optimization_level
         return (
             f"{self.target}, {self.compiler}, {self.dtype}, quantisation {self.quantization}, "

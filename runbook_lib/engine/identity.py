@@ -188,6 +188,7 @@ def identity_of(
         kv_cache_dtype=facts.kv_cache_dtype,
         tp_size=facts.tp_size,
         pp_size=facts.pp_size,
+        cp_size=facts.cp_size,
         limits=Limits(**{name: known[name] for name in Limits.model_fields}),
     )
 

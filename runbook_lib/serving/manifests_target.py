@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -211,12 +212,20 @@ def _is_slice(profile: DeploymentProfile, settings: KServeSettings) -> bool:
     return ":" in (profile.gpu or "") or "/mig-" in settings.gpu_resource
 
 
+def _told(split: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in split.items())
+
+
 def _refuse_another_shape(profile: DeploymentProfile, identity: EngineIdentity) -> None:
-    asked = (profile.tensor_parallel_size, profile.pipeline_parallel_size)
-    if asked != (identity.tp_size, identity.pp_size):
+    asked = {
+        "tp": profile.tensor_parallel_size,
+        "pp": profile.pipeline_parallel_size,
+        "cp": profile.context_parallel_size,
+    }
+    built = {"tp": identity.tp_size, "pp": identity.pp_size, "cp": identity.cp_size}
+    if asked != built:
         raise PlanError(
-            f"The engine is built for tp {identity.tp_size}, pp {identity.pp_size}; "
-            f"the profile asks for tp {asked[0]}, pp {asked[1]}.",
+            f"The engine is built for {_told(built)}; the profile asks for {_told(asked)}.",
             why="The number of ranks is compiled in: Triton would end with `mpiSize == tp * pp`.",
             fix="Build the engine again (page 01), or set the profile back.",
         )

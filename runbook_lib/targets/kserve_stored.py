@@ -51,5 +51,6 @@ def identity_of(repository: ModelRepository) -> EngineIdentity | None:
         kv_cache_dtype=facts.kv_cache_dtype,
         tp_size=facts.tp_size,
         pp_size=facts.pp_size,
+        cp_size=facts.cp_size,
         limits=Limits(**{name: facts.limits[name] for name in needed}),
     )

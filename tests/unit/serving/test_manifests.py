@@ -244,6 +244,10 @@ def test_what_cant_work_is_refused_before_anything_is_asked(name):
 def test_an_engine_of_another_shape_or_gpu_is_refused():
     with pytest.raises(PlanError, match="built for tp 2"):
         rendered(profile(), identity=identity("sm90", tp=2))
+    context = identity("sm90").model_copy(update={"cp_size": 2})
+    with pytest.raises(PlanError, match="built for tp 1, pp 1, cp 2; the profile asks for tp 1"):
+        rendered(profile(), identity=context)
+    assert str(context).endswith(", tp 1, pp 1, cp 2")
     with pytest.raises(PlanError, match="built for sm80; the profile's GPU H100"):
         rendered(profile(gpu="H100-SXM-80GB"), identity=identity("sm80"))
 
