@@ -26,7 +26,7 @@ def main() -> None:
     kept = json.loads(CASES.read_text(encoding="utf-8"))
     cases = [case | {"named": named(case["text"]), "half": half(case)} for case in kept["cases"]]
     found: dict[str, Any] = {"all": figures(cases)}
-    for part in ("learn", "held", "second", "third", "pages", "fourth"):
+    for part in ("learn", "held", "second", "third", "pages", "fourth", "fifth"):
         found[part] = figures([case for case in cases if case["half"] == part])
     found["by_label"] = by_label(cases)
     found["missed"] = {
@@ -67,6 +67,8 @@ def figures(cases: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def share(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    if not cases:
+        return {"right": "0 of 0"}
     good = sum(right(case) for case in cases)
     low, high = wilson(good, len(cases))
     return {
