@@ -26,7 +26,7 @@ def main() -> None:
     kept = json.loads(CASES.read_text(encoding="utf-8"))
     cases = [case | {"named": named(case["text"]), "half": half(case)} for case in kept["cases"]]
     found: dict[str, Any] = {"all": figures(cases)}
-    for part in ("learn", "held", "second", "third", "pages", "fourth", "fifth"):
+    for part in ("learn", "held", "second", "third", "pages", "fourth", "fifth", "sixth"):
         found[part] = figures([case for case in cases if case["half"] == part])
     found["by_label"] = by_label(cases)
     found["missed"] = {
