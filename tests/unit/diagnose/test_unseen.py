@@ -1,4 +1,4 @@
-"""Words that no rule was written from, and the wrappers that logs come in."""
+"""Threads that no rule was written from when they were first measured, and the wrappers that logs come in."""
 
 import json
 from collections.abc import Callable
@@ -57,9 +57,9 @@ def test_nothing_is_blamed_on_lines_of_servers_that_are_well(case):
     assert named(case["text"]) == ""
 
 
-def test_the_cause_is_named_in_at_least_85_of_100_threads():
+def test_the_cause_is_named_in_at_least_93_of_100_threads():
     right = [case["id"] for case in FAILED if named(case["text"]) == case["label"]]
-    assert len(right) >= 0.85 * len(FAILED)
+    assert len(right) >= 0.93 * len(FAILED)
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
