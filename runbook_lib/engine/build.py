@@ -61,6 +61,9 @@ def build_once(
     """
     key, folder = _place(inputs, store)
     with locked(store, f"{folder.name}.lock", on_wait=on_line):
+        # What a killed build of this key left, which the lock now says is nobody's.
+        for left in store.glob(f".{folder.name}.*/"):
+            shutil.rmtree(left, ignore_errors=True)
         if not rebuild and (kept := _kept(folder, key, identity)) is not None:
             on_line(f"The receipt of {kept.built_at:%Y-%m-%d %H:%M} UTC holds: nothing is built.")
             return kept
@@ -156,9 +159,6 @@ def _build(
 ) -> None:
     began = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
-    # What a killed build of this key left, which the lock now says is nobody's.
-    for left in folder.parent.glob(f".{folder.name}.*/"):
-        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         work = Path(name)
         run = Run(runner, work, log, on_line, until=began + timeout)

@@ -265,6 +265,12 @@ def _limits(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mismatch
         built = facts.limits.get(name)
         if built is None:
             yield Mismatch(f"its config.json does not tell {name}", "unknown", fix=REBUILD)
+        elif built < asked and name == "max_input_len" and _longest_prompt(facts) >= asked:
+            yield Mismatch(
+                f"{name} is {built}, less than the profile's {asked}: padding removal and context FMHA"
+                " pass it over",
+                "warning",
+            )
         elif built < asked:
             kind = SAID_BY_LIMIT.get(name)
             text = said(kind, asked=asked, built=built) if kind else ""
@@ -276,6 +282,13 @@ def _limits(facts: EngineFacts, profile: DeploymentProfile) -> Iterator[Mismatch
                 f"{name} is {built}, more than the profile's {asked}: memory that nobody uses",
                 "warning",
             )
+
+
+def _longest_prompt(facts: EngineFacts) -> int:
+    """Tokens of a prompt that the runtime takes whatever max_input_len says; 0 where it holds."""
+    fused = all(facts.plugins.get(name) for name in ("remove_input_padding", "context_fmha"))
+    room = (facts.limits.get("max_seq_len", 1) - 1, facts.limits.get("max_num_tokens", 0))
+    return min(room) if fused else 0
 
 
 def _target(facts: EngineFacts, here: str, where: str) -> Iterator[Mismatch]:

@@ -168,6 +168,9 @@ def test_what_a_killed_build_left_is_taken_away_and_what_others_left_is_not(plac
         (one / "engine").mkdir(parents=True)
     build(place, rebuild=True)
     assert (mine.exists(), other.exists()) == (False, True)
+    mine.mkdir()
+    assert build(place).reused
+    assert (mine.exists(), other.exists()) == (False, True)
 
 
 def test_phases_are_those_that_the_command_tells(place):

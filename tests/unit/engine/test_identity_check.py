@@ -283,6 +283,20 @@ def test_smaller_limits_are_errors_and_larger_ones_are_not(facts):
     assert told == {"max_batch_size": "error", "max_input_len": "warning", "max_seq_len": "warning"}
 
 
+def test_a_smaller_input_limit_is_no_error_where_the_runtime_passes_it_over(engines, tmp_path):
+    def severity(**built):
+        content = engines.config(tp=2, quant="FP8", kv="FP8", max_input_len=1024, **built)
+        plans = {f"rank{rank}.engine": engines.plan("10.7.0.23") for rank in range(2)}
+        made = facts_of(engines.write(tmp_path, content, plans))
+        found = against_profile(made, profile(gpu=None))
+        return {one.what.split()[0]: one.severity for one in found}["max_input_len"]
+
+    assert severity() == "warning"
+    plugins = {"gpt_attention_plugin": "auto", "remove_input_padding": True, "context_fmha": False}
+    assert severity(plugin_config=plugins) == "error"
+    assert severity(max_num_tokens=2048) == "error"
+
+
 def test_the_profiles_gpu_is_compared_too(facts):
     (found,) = against_profile(facts, profile(gpu="L40S"))
     assert "expecting compute 8.9 got compute 9.0" in found.load_error
