@@ -81,27 +81,27 @@ def _of_folder(folder: Path) -> Evidence:
 
 def _of_engine(folder: Path) -> Evidence:
     from runbook_lib.engine.identity import inspect_engine
+    from runbook_lib.engine.identity_check import of_itself
 
     try:
         facts = inspect_engine(folder)
     except RunbookError as error:
         return Evidence(named=(_broken_engine(folder, f"{error.what} {error.why}", error.fix),))
     said = {str(folder): f"engine of {facts.version or 'an unknown release'}"}
-    if not facts.missing:
-        return Evidence(sources=said)
-    gone = f"{', '.join(facts.missing)} missing"
-    return Evidence(named=(_broken_engine(folder, gone, "Build or fetch it again."),), sources=said)
+    wrong = [one for one in of_itself(facts, folder) if one.severity == "error"]
+    named = (_broken_engine(folder, one.what, one.fix, one.load_error) for one in wrong)
+    return Evidence(named=tuple(named), sources=said)
 
 
-def _broken_engine(folder: Path, why: str, fix: str) -> Finding:
+def _broken_engine(folder: Path, why: str, fix: str, said: str = "") -> Finding:
     return Finding(
         id="model-repo-layout",
         variant="engine-dir-invalid",
-        title="The engine's folder is not whole",
+        title="The engine in this folder can't be loaded",
         cause=why,
         confirm=f"runbook engine inspect {folder}",
         fix=fix,
-        evidence=(f"{folder}: {why}",),
+        evidence=(f"{folder}: {why}", *((f"the server says: {said}",) if said else ())),
         score=LINT_SCORE,
         page="01_build_engine",
     )

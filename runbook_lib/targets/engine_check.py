@@ -95,16 +95,19 @@ def check_engine(
 
 
 def require_whole(folder: Path) -> None:
-    """Refuse an engine that loads nowhere, by the beginnings of its files.
+    """Refuse an engine that loads nowhere, by its config.json and the beginnings of its files.
 
     Raises:
-        EngineMismatchError: every rank that is missing, cut off, or of another build.
+        EngineMismatchError: every rank that is missing, cut off, or of another build; what Triton's
+            backend needs and it lacks.
         BuildError: it is no engine directory.
     """
-    if faults := inspect_engine(folder).faults:
+    facts = inspect_engine(folder)
+    if wrong := [one.what for one in of_itself(facts, folder) if one.severity == "error"]:
+        state = "is not whole" if facts.faults else "can't be served"
         raise EngineMismatchError(
-            f"The engine {folder} is not whole.",
-            why="; ".join(faults),
+            f"The engine {folder} {state}.",
+            why="; ".join(wrong),
             fix="Build it again: page 01 with rebuild = true.",
             page="01_build_engine",
         )

@@ -329,6 +329,14 @@ def test_a_damaged_engine_is_not_laid_out(folder):
     assert "rank1.engine: cut off" in caught.value.why
 
 
+def test_an_engine_that_the_backend_refuses_is_not_laid_out(engines, tmp_path):
+    content = engines.config(kv_cache_type="CONTINUOUS")
+    made = engines.write(tmp_path, content, {"rank0.engine": engines.plan("10.7.0.23")})
+    with pytest.raises(EngineMismatchError, match="can't be served") as caught:
+        require_whole(made)
+    assert "paged KV cache" in caught.value.why
+
+
 @pytest.mark.parametrize(
     ("built", "lacks"),
     [

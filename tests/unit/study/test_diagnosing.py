@@ -102,6 +102,24 @@ def test_an_engine_that_is_not_whole_is_told(run, tmp_path):
     assert run("--evidence", tmp_path / "engine")[0] == 1
 
 
+def test_an_engine_that_the_server_refuses_is_told_in_its_words(run, tmp_path):
+    model = {"architecture": "LlamaForCausalLM", "dtype": "float16", "mapping": {"tp_size": 1}}
+    built = {
+        "max_num_tokens": 64,
+        "kv_cache_type": "CONTINUOUS",
+        "plugin_config": {"gpt_attention_plugin": "auto", "remove_input_padding": True},
+    }
+    config = {"version": "1.2.1", "pretrained_config": model, "build_config": built}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "rank0.engine").write_bytes(b"ftrt")
+    code, said = run("--evidence", tmp_path, "--json")
+    assert code == 1
+    told = "\n".join(line for one in json.loads(said)["findings"] for line in one["evidence"])
+    assert "rank0.engine: cut off" in told
+    assert "the server says: Assertion failed: Failed to deserialize cuda engine." in told
+    assert "a paged KV cache, not continuous" in told
+
+
 def test_a_folder_that_is_neither_is_refused(run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DiagnosisError, match="neither an engine nor a repository"):
