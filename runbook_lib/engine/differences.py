@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from runbook_lib.profile import DeploymentProfile
 __all__ = ["Change", "Difference", "api_changes", "changes", "difference"]
 
 GUESS = "inferred"
+BUILD, SERVE = "trtllm-build", "trtllm-serve"
 COMMA = re.compile(r"(?<!\\\\),")
 WORDS = {
     "trtllm-build": "trtllm-build",
@@ -101,7 +103,7 @@ def difference(before: str, after: str, profile: DeploymentProfile | None = None
     track = None if profile is None else profile.track
     engines = None if track == "llmapi" else _pair(release, before, after)
     served = None if track == "engine" and engines else _pair(api_release, before, after)
-    pair = engines or served
+    pair = engines or served or (None if track == "llmapi" else _across(before, after))
     if pair is None:
         raise _nothing_shared(before, after, track)
     old, new = pair
@@ -109,8 +111,12 @@ def difference(before: str, after: str, profile: DeploymentProfile | None = None
     return Difference(
         old.version,
         new.version,
-        (*(changes(*engines) if engines else ()), *(api_changes(*served) if served else ())),
-        tuple(moves(first, last)) if engines else (),
+        (
+            *(changes(*engines) if engines else ()),
+            *(api_changes(*served) if served else ()),
+            *(() if engines or served else _track_changes(old)),
+        ),
+        tuple(moves(first, last)) if engines or not served else (),
         tuple(_told(before, after, engines, served)),
         None if profile is None else tuple(_commands_diff(old.version, new.version, profile)),
     )
@@ -125,6 +131,20 @@ def _pair(find: Callable[[str], R], before: str, after: str) -> tuple[R, R] | No
         return find(before), find(after)
     except PlanError:
         return None
+
+
+def _across(before: str, after: str) -> tuple[Release | ApiRelease, Release | ApiRelease] | None:
+    """Releases on either side of the engine track's end, the older without an llmapi track yet."""
+    for first, second in ((release, api_release), (api_release, release)):
+        with suppress(PlanError):
+            return first(before), second(after)
+    return None
+
+
+def _track_changes(old: Release | ApiRelease) -> Iterable[Change]:
+    ways = ("gone", "added") if isinstance(old, Release) else ("added", "gone")
+    for track, tool, kind in zip(("engine", "llmapi"), (BUILD, SERVE), ways, strict=True):
+        yield Change(f"track {track}", tool, kind)
 
 
 def _nothing_shared(before: str, after: str, track: str | None) -> PlanError:

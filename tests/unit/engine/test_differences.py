@@ -75,8 +75,21 @@ def test_the_same_release_has_no_difference():
 def test_a_release_that_is_not_known_has_no_difference():
     with pytest.raises(PlanError, match="is not known here"):
         difference("0.12.0", "9.9")
-    with pytest.raises(PlanError, match="builds no engines"):
-        difference("0.12.0", "1.3.0rc21")
+    with pytest.raises(PlanError, match="has no llmapi track"):
+        difference("0.12.0", "1.3.0rc21", DeploymentProfile(model_name="m", track="llmapi"))
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_releases_on_either_side_of_the_end_of_the_engine_track_are_compared_too(way):
+    found = difference(*("0.16.0", "1.3.0rc21")[::way], profile())
+    kinds = {one.name: one.kind for one in found.changes}
+    ways = ("gone", "added")[::way]
+    assert (kinds["trtllm-build"], kinds["trtllm-serve"]) == ways
+    assert any("builds no engines" in note for note in found.notes)
+    signs = {"gone": "-", "added": "+"}
+    assert any(one.startswith(f"{signs[ways[0]]}trtllm-build:") for one in found.commands)
+    assert any(one.startswith(f"{signs[ways[1]]}serve: trtllm-serve") for one in found.commands)
+    assert "builds no engines" in str(found)
 
 
 def test_the_loss_of_the_engine_track_is_told_with_what_stays():
