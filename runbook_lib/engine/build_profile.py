@@ -135,9 +135,7 @@ def _identity(
 
 
 def _not_as_asked(made: Engine, profile: DeploymentProfile) -> Iterator[str]:
-    """What a builder of the profile's own made otherwise than the profile says."""
-    if profile.builder_cmd is None:
-        return
+    """What was made otherwise than the profile says: by a builder of its own, or a tool's default."""
     facts = inspect_engine(Path(made.path), made.files)
     for one in against_profile(facts, profile):
         if one.severity == "error":

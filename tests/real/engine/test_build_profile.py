@@ -50,6 +50,17 @@ def test_an_engine_of_a_profile_knows_where_it_belongs(build, profile):
     facts = inspect_engine(Path(made.path), engine_files(Path(made.path)))
     assert facts.built_on == {"sm": "sm90", "gpu": "NVIDIA H100 80GB HBM3", "runner": "process"}
     assert check_engine(Path(made.path), profile=profile).ok
+    assert not [one for one in build.told if "not as the profile asks" in one]
+
+
+def test_a_cache_that_a_tool_made_otherwise_than_asked_is_told(build, samples, tools):
+    config = samples.config("1.2.0", kv="FP8", max_batch_size=8) | {"version": "1.2.1"}
+    script = (tools / "trtllm-build").read_text()
+    line = 'json.dump(config, open(out + "/config.json", "w"))'
+    quantised = f'config["pretrained_config"]["quantization"] = {config["pretrained_config"]["quantization"]!r}'
+    (tools / "trtllm-build").write_text(script.replace(line, f"{quantised}\n{line}"))
+    build()
+    assert any("its KV cache is fp8; the profile asks for float16" in one for one in build.told)
 
 
 def test_the_same_profile_is_built_once_and_other_weights_again(build, weights):
