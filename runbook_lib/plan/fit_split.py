@@ -14,11 +14,12 @@ __all__ = ["can_compute", "check_precision", "check_split", "split_problems"]
 # release notes of 0.16 end Volta.
 LEAST_SM = {"fp8": 89, "w4a8_awq": 89, "nvfp4": 100, "mxfp4": 90}
 AMPERE = 80
-# trtllm-build refuses integers on these, in weights and cache: tensorrt_llm/builder.py of 1.x. The
-# PyTorch backend has no packed ones there: docs/source/features/quantization.md.
-BLACKWELL = range(100, 120)
+# trtllm-build refuses integers on SM 100 to 119, in weights and cache: tensorrt_llm/builder.py of 1.x.
+# The PyTorch backend has the packed ones before SM 100 and the others nowhere:
+# docs/source/features/quantization.md.
+BLACKWELL, RTX_BLACKWELL = 100, 120
 PACKED = {"int4_awq", "int4_gptq", "w4a8_awq"}
-INTEGERS = PACKED | {"int8_wo", "int4_wo", "int8_sq", "int8"}
+PLAIN = {"int8_wo", "int4_wo", "int8_sq", "int8"}
 
 
 def split_problems(tp: int, pp: int, model: ModelFacts, device: Device) -> list[str]:
@@ -113,12 +114,19 @@ def check_precision(profile: DeploymentProfile, model: ModelFacts, device: Devic
         )
 
 
+def _refused(profile: DeploymentProfile, sm: int) -> set[str]:
+    """Integers that the profile's track does not take on an SM."""
+    if profile.track == "engine":
+        return PACKED | PLAIN if BLACKWELL <= sm < RTX_BLACKWELL else set()
+    return PACKED | PLAIN if sm >= BLACKWELL else PLAIN
+
+
 def can_compute(profile: DeploymentProfile, model: ModelFacts, device: Device) -> bool:
     """Whether devices of this kind have the profile's precisions; the lab's CPU has its own."""
     sm = device.target.removeprefix("sm")
     if not sm.isdecimal():
         return True
     words = (model.in_force(profile.quantization), profile.kv_cache_dtype)
-    if int(sm) in BLACKWELL and (INTEGERS if profile.track == "engine" else PACKED) & {*words}:
+    if _refused(profile, int(sm)) & {*words}:
         return False
     return int(sm) >= max(AMPERE, *(LEAST_SM.get(word, 0) for word in words))

@@ -192,6 +192,17 @@ def test_no_gpu_is_offered_that_trtllm_build_refuses_the_integers_of():
     kinds = [H100, device("B200-SXM")]
     whole = plan(profile(quantization="int8_wo"), LLAMA, H100, among=kinds)
     assert {one.device for one in whole.placements} == {"H100-SXM-80GB"}
+    kinds = [H100, device("RTX-PRO-6000-Blackwell-SE")]
+    served = profile(quantization="int4_awq", track="llmapi")
+    offered = plan(served, LLAMA, H100, among=kinds).placements
+    assert {one.device for one in offered} == {"H100-SXM-80GB"}
+
+
+@pytest.mark.parametrize(("track", "offered"), [("engine", True), ("llmapi", False)])
+def test_what_a_track_can_not_do_shrinks_nothing(track, offered):
+    made = plan(profile(track=track, max_batch_size=512), LLAMA, H100)
+    assert ("kv_cache_dtype int8" in {one.change for one in made.shrinks}) is offered
+    assert "kv_cache_dtype fp8" in {one.change for one in made.shrinks}
 
 
 def test_what_a_plan_does_not_count_or_counts_otherwise_is_told():
