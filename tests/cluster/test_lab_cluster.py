@@ -296,8 +296,9 @@ def process_of(folder, part, role):
 KILLS = [
     [("etcd", "server"), ("kubelet", "server"), ("kube-apiserver", "keeper")],
     [("containerd", "keeper"), ("kube-proxy", "server"), ("kube-apiserver", "server")],
-    [("node", "server"), ("object-store", "server"), ("kwok", "server")],
-    [("node", "keeper"), ("containerd", "server"), ("kserve", "keeper")],
+    [("node", "server"), ("object-store", "server"), ("kube-controller-manager", "server")],
+    [("node", "keeper"), ("containerd", "server"), ("kube-scheduler", "server")],
+    [("kwok", "server"), ("kserve", "server")],
     [(part, "server") for part in PARTS],
     [(part, "keeper") for part in PARTS],
 ]
