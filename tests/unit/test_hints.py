@@ -129,9 +129,9 @@ def test_a_command_that_somebody_is_told_to_type_exists(where: str, typed: str) 
 
 def test_the_hints_are_found_where_they_stand() -> None:
     told = {where for where, _ in HINTS}
-    assert {"README.md", "Makefile", "runbook_lib/diagnose/rules.json"} <= told
+    assert {"README.md", "Makefile", "runbook_lib/diagnose/rules/model-repo-layout.json"} <= told
     assert ("notebooks/02_model_repository.ipynb", "repo skeleton DIR") in HINTS
-    assert ("runbook_lib/diagnose/rules.json", "repo fix REPOSITORY") in HINTS
+    assert ("runbook_lib/diagnose/rules/model-repo-layout.json", "repo lint REPOSITORY") in HINTS
     assert ("runbook_lib/cli_deploy.py", "lab up") in HINTS
     assert len(HINTS) > 30
 
