@@ -75,9 +75,9 @@ def runbook(commands):
 
 @pytest.fixture(scope="module")
 def job(runbook):
-    """All seven pages, run once for these tests."""
+    """All seven pages, run once for these tests; an engine that another test stored is no reason."""
     words = ("--profile", "lab/tiny", "--target", "kserve", "--approve", "auto")
-    return runbook("run", "all", *words, "-p", "requests=80")
+    return runbook("run", "all", *words, "-p", "requests=80", "-p", "rebuild=true")
 
 
 @pytest.fixture(scope="module")
